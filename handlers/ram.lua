@@ -1,0 +1,11 @@
+--- A memory disk: quick, sparse, and empty again after a restart.
+local tcmu = require "tcmu"
+
+return tcmu.handler {
+  name = "ram",
+  about = "a disk in memory, gone when the device goes",
+
+  open = function(dev)
+    return { store = tcmu.store.memory(dev.size) }
+  end,
+}

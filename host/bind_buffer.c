@@ -1,0 +1,422 @@
+/* bind_buffer.c - see bind_buffer.h.  Offsets count from 0, as SCSI's tables
+ * do, and multi-byte numbers are big-endian, as all of SCSI's are. */
+#include "bind_buffer.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind.h"
+#include "cmd.h"
+#include "task.h"
+
+struct buffer {
+  struct cmd *cmd;              /* a view, or NULL: own memory follows */
+  bool bidi;
+  struct iovec own;
+};
+
+/* What a buffer is right now. */
+struct view {
+  const struct iovec *iov;
+  uint32_t n;
+  uint64_t len;
+};
+
+static struct buffer *check(lua_State *L, int arg, struct view *v)
+{
+  struct buffer *b = luaL_checkudata(L, arg, BUFFER);
+  struct task *t;
+
+  if (!b->cmd) {
+    *v = (struct view){ &b->own, 1, b->own.iov_len };
+    return b;
+  }
+  t = task_running();
+  luaL_argcheck(L, t && t->cmd == b->cmd, arg,
+                "this buffer belongs to another command");
+  if (b->bidi)
+    *v = (struct view){ b->cmd->bidi, b->cmd->bidi_cnt, b->cmd->bidi_len };
+  else
+    *v = (struct view){ b->cmd->iov, b->cmd->iov_cnt, b->cmd->data_len };
+  return b;
+}
+
+static void check_span(lua_State *L, int arg, const struct view *v,
+                       lua_Integer at, lua_Integer n)
+{
+  luaL_argcheck(L, at >= 0 && (lua_Unsigned)at <= v->len && n >= 0 &&
+                (lua_Unsigned)n <= v->len - (lua_Unsigned)at, arg,
+                "runs past the end of the buffer");
+}
+
+/* The iovec in which byte *at lies; *at becomes relative to it. */
+static const struct iovec *seek(const struct view *v, uint64_t *at)
+{
+  const struct iovec *iov = v->iov;
+
+  while (*at >= iov->iov_len)
+    *at -= iov++->iov_len;
+  return iov;
+}
+
+static void gather(const struct view *v, uint64_t at, void *to, size_t n)
+{
+  const struct iovec *iov;
+  char *p = to;
+  size_t part;
+
+  for (iov = n ? seek(v, &at) : NULL; n; iov++, at = 0) {
+    part = iov->iov_len - at < n ? iov->iov_len - at : n;
+    memcpy(p, (char *)iov->iov_base + at, part);
+    p += part;
+    n -= part;
+  }
+}
+
+/* from == NULL: the byte `fill` all over. */
+static void scatter(const struct view *v, uint64_t at, const void *from,
+                    int fill, size_t n)
+{
+  const struct iovec *iov;
+  const char *p = from;
+  size_t part;
+
+  for (iov = n ? seek(v, &at) : NULL; n; iov++, at = 0) {
+    part = iov->iov_len - at < n ? iov->iov_len - at : n;
+    if (p) {
+      memcpy((char *)iov->iov_base + at, p, part);
+      p += part;
+    } else {
+      memset((char *)iov->iov_base + at, fill, part);
+    }
+    n -= part;
+  }
+}
+
+/* Data-In that is only partly set must not keep older bytes around. */
+static void will_change(struct buffer *b, const struct view *v, uint64_t at,
+                        uint64_t n)
+{
+  struct cmd *c = b->cmd;
+
+  if (!c || (c->data_out && !b->bidi))
+    return;
+  c->touched = true;
+  if (!c->zeroed && (at > 0 || n < v->len))
+    scatter(v, 0, NULL, 0, v->len);
+  c->zeroed = true;
+}
+
+/* tcmu.buffer(n): n zeroed bytes. */
+static int l_new(lua_State *L)
+{
+  lua_Integer n = luaL_checkinteger(L, 1);
+  struct buffer *b;
+
+  luaL_argcheck(L, n >= 0 && n <= (lua_Integer)1 << 32, 1,
+                "not a sensible length");
+  b = lua_newuserdatauv(L, sizeof(*b) + (size_t)n, 0);
+  b->cmd = NULL;
+  b->own.iov_base = b + 1;
+  b->own.iov_len = (size_t)n;
+  memset(b + 1, 0, (size_t)n);
+  luaL_setmetatable(L, BUFFER);
+  return 1;
+}
+
+void buffer_push_view(lua_State *L, struct cmd *c, bool bidi)
+{
+  struct buffer *b = lua_newuserdatauv(L, sizeof(*b), 0);
+
+  b->cmd = c;
+  b->bidi = bidi;
+  b->own.iov_base = NULL;
+  b->own.iov_len = 0;
+  luaL_setmetatable(L, BUFFER);
+}
+
+int buffer_span(lua_State *L, int arg, uint64_t at, uint64_t n, bool change,
+                struct iovec *out, int room)
+{
+  struct view v;
+  struct buffer *b = check(L, arg, &v);
+  const struct iovec *iov;
+  size_t part;
+  int count = 0;
+
+  check_span(L, arg, &v, (lua_Integer)at, (lua_Integer)n);
+  if (change)
+    will_change(b, &v, at, n);
+  for (iov = n ? seek(&v, &at) : NULL; n; iov++, at = 0, count++) {
+    part = iov->iov_len - at < n ? iov->iov_len - at : n;
+    if (count < room) {
+      out[count].iov_base = (char *)iov->iov_base + at;
+      out[count].iov_len = part;
+    }
+    n -= part;
+  }
+  return count;
+}
+
+uint64_t buffer_len(lua_State *L, int arg)
+{
+  struct view v;
+
+  check(L, arg, &v);
+  return v.len;
+}
+
+struct cmd *buffer_cmd(lua_State *L, int arg)
+{
+  return ((struct buffer *)luaL_checkudata(L, arg, BUFFER))->cmd;
+}
+
+bool buffer_reply(lua_State *L, int index, const struct iovec *iov,
+                  uint32_t n, uint64_t len, uint64_t *moved)
+{
+  struct view to = { iov, n, len };
+  struct buffer *b;
+  const char *s;
+  size_t size;
+
+  if (lua_type(L, index) == LUA_TSTRING) {
+    s = lua_tolstring(L, index, &size);
+  } else if ((b = luaL_testudata(L, index, BUFFER)) && !b->cmd) {
+    s = b->own.iov_base;
+    size = b->own.iov_len;
+  } else if (b) {               /* cmd.data itself: it is there already */
+    *moved = len;
+    return true;
+  } else {
+    return false;
+  }
+  if (size > len)
+    size = len;
+  scatter(&to, 0, s, 0, size);
+  *moved = size;
+  return true;
+}
+
+static int l_len(lua_State *L)
+{
+  lua_pushinteger(L, (lua_Integer)buffer_len(L, 1));
+  return 1;
+}
+
+/* buf:get([at [, n]]): a string. */
+static int l_get(lua_State *L)
+{
+  struct view v;
+  luaL_Buffer out;
+  lua_Integer at, n;
+
+  check(L, 1, &v);
+  at = luaL_optinteger(L, 2, 0);
+  check_span(L, 2, &v, at, 0);
+  n = luaL_optinteger(L, 3, (lua_Integer)v.len - at);
+  check_span(L, 3, &v, at, n);
+  gather(&v, (uint64_t)at, luaL_buffinitsize(L, &out, (size_t)n), (size_t)n);
+  luaL_pushresultsize(&out, (size_t)n);
+  return 1;
+}
+
+/* buf:put(at, bytes) */
+static int l_put(lua_State *L)
+{
+  struct view v;
+  struct buffer *b = check(L, 1, &v);
+  lua_Integer at = luaL_checkinteger(L, 2);
+  const char *s;
+  size_t n;
+
+  s = luaL_checklstring(L, 3, &n);
+  check_span(L, 2, &v, at, (lua_Integer)n);
+  will_change(b, &v, (uint64_t)at, n);
+  scatter(&v, (uint64_t)at, s, 0, n);
+  return 0;
+}
+
+/* buf:fill(byte [, at [, n]]) */
+static int l_fill(lua_State *L)
+{
+  struct view v;
+  struct buffer *b = check(L, 1, &v);
+  lua_Integer byte = luaL_checkinteger(L, 2), at, n;
+
+  at = luaL_optinteger(L, 3, 0);
+  check_span(L, 3, &v, at, 0);
+  n = luaL_optinteger(L, 4, (lua_Integer)v.len - at);
+  check_span(L, 4, &v, at, n);
+  will_change(b, &v, (uint64_t)at, (uint64_t)n);
+  scatter(&v, (uint64_t)at, NULL, (int)byte, (size_t)n);
+  return 0;
+}
+
+/* The source of copy and compare: a string or a buffer from `from` on. */
+static lua_Integer source(lua_State *L, int arg, struct view *v,
+                          struct iovec *text)
+{
+  lua_Integer from = luaL_optinteger(L, arg + 1, 0), n;
+
+  if (lua_type(L, arg) == LUA_TSTRING) {
+    text->iov_base = (void *)lua_tolstring(L, arg, &text->iov_len);
+    *v = (struct view){ text, 1, text->iov_len };
+  } else {
+    check(L, arg, v);
+  }
+  check_span(L, arg + 1, v, from, 0);
+  n = luaL_optinteger(L, arg + 2, (lua_Integer)v->len - from);
+  check_span(L, arg + 2, v, from, n);
+  return n;
+}
+
+/* buf:copy(at, source [, from [, n]]); a source may overlap only if both are
+ * one and the same range. */
+static int l_copy(lua_State *L)
+{
+  struct view v, src;
+  struct buffer *b = check(L, 1, &v);
+  lua_Integer at = luaL_checkinteger(L, 2), n;
+  uint64_t from, to;
+  const struct iovec *iov;
+  struct iovec text;
+  size_t part;
+
+  n = source(L, 3, &src, &text);
+  check_span(L, 2, &v, at, n);
+  will_change(b, &v, (uint64_t)at, (uint64_t)n);
+  from = (uint64_t)luaL_optinteger(L, 4, 0);
+  to = (uint64_t)at;
+  for (iov = n ? seek(&src, &from) : NULL; n; iov++, from = 0) {
+    part = iov->iov_len - from;
+    if (part > (size_t)n)
+      part = (size_t)n;
+    scatter(&v, to, (char *)iov->iov_base + from, 0, part);
+    to += part;
+    n -= (lua_Integer)part;
+  }
+  return 0;
+}
+
+/* buf:compare(at, other [, from [, n]]): true, or false and the number of the
+ * first byte that differs, counted from the start of the comparison. */
+static int l_compare(lua_State *L)
+{
+  struct view v, other;
+  lua_Integer at = luaL_checkinteger(L, 2), n;
+  uint64_t from, done;
+  struct iovec text;
+  char a[512], b[512];
+  size_t part, i;
+
+  check(L, 1, &v);
+  n = source(L, 3, &other, &text);
+  check_span(L, 2, &v, at, n);
+  from = (uint64_t)luaL_optinteger(L, 4, 0);
+  for (done = 0; done < (uint64_t)n; done += part) {
+    part = (uint64_t)n - done < sizeof(a) ? (uint64_t)n - done : sizeof(a);
+    gather(&v, (uint64_t)at + done, a, part);
+    gather(&other, from + done, b, part);
+    if (memcmp(a, b, part) == 0)
+      continue;
+    for (i = 0; a[i] == b[i];)
+      i++;
+    lua_pushboolean(L, 0);
+    lua_pushinteger(L, (lua_Integer)(done + i));
+    return 2;
+  }
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int number(lua_State *L, int size)
+{
+  unsigned char bytes[8];
+  lua_Integer at = luaL_checkinteger(L, 2);
+  lua_Unsigned value = 0;
+  struct view v;
+  int i;
+
+  check(L, 1, &v);
+  check_span(L, 2, &v, at, size);
+  gather(&v, (uint64_t)at, bytes, (size_t)size);
+  for (i = 0; i < size; i++)
+    value = value << 8 | bytes[i];
+  lua_pushinteger(L, (lua_Integer)value);
+  return 1;
+}
+
+static int set_number(lua_State *L, int size)
+{
+  unsigned char bytes[8];
+  struct view v;
+  struct buffer *b = check(L, 1, &v);
+  lua_Integer at = luaL_checkinteger(L, 2);
+  lua_Unsigned value = (lua_Unsigned)luaL_checkinteger(L, 3);
+  int i;
+
+  check_span(L, 2, &v, at, size);
+  luaL_argcheck(L, size == 8 || value >> (8 * size) == 0, 3,
+                "does not fit the field");
+  for (i = size; i-- > 0; value >>= 8)
+    bytes[i] = (unsigned char)value;
+  will_change(b, &v, (uint64_t)at, (uint64_t)size);
+  scatter(&v, (uint64_t)at, bytes, 0, (size_t)size);
+  return 0;
+}
+
+static int l_u8(lua_State *L) { return number(L, 1); }
+static int l_u16(lua_State *L) { return number(L, 2); }
+static int l_u24(lua_State *L) { return number(L, 3); }
+static int l_u32(lua_State *L) { return number(L, 4); }
+static int l_u64(lua_State *L) { return number(L, 8); }
+static int l_set8(lua_State *L) { return set_number(L, 1); }
+static int l_set16(lua_State *L) { return set_number(L, 2); }
+static int l_set24(lua_State *L) { return set_number(L, 3); }
+static int l_set32(lua_State *L) { return set_number(L, 4); }
+static int l_set64(lua_State *L) { return set_number(L, 8); }
+
+static int l_tostring(lua_State *L)
+{
+  lua_settop(L, 1);
+  return l_get(L);
+}
+
+static const luaL_Reg methods[] = {
+  { "compare", l_compare },
+  { "copy", l_copy },
+  { "fill", l_fill },
+  { "get", l_get },
+  { "put", l_put },
+  { "set8", l_set8 },
+  { "set16", l_set16 },
+  { "set24", l_set24 },
+  { "set32", l_set32 },
+  { "set64", l_set64 },
+  { "u8", l_u8 },
+  { "u16", l_u16 },
+  { "u24", l_u24 },
+  { "u32", l_u32 },
+  { "u64", l_u64 },
+  { NULL, NULL }
+};
+
+static const luaL_Reg meta[] = {
+  { "__len", l_len },
+  { "__tostring", l_tostring },
+  { NULL, NULL }
+};
+
+void bind_buffer(lua_State *L)
+{
+  luaL_newmetatable(L, BUFFER);
+  luaL_setfuncs(L, meta, 0);
+  luaL_newlib(L, methods);
+  lua_setfield(L, -2, "__index");
+  lua_pushliteral(L, "buffer");
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
+  lua_pushcfunction(L, l_new);
+  lua_setfield(L, -2, "buffer");
+}

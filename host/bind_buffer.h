@@ -1,0 +1,42 @@
+/* bind_buffer.h - bytes that Lua and C share without copying.
+ *
+ * A buffer is either memory of its own or a view on the data of a command.
+ * A view works only while its command is the one that runs: afterwards the
+ * bytes belong to somebody else.
+ */
+#ifndef BIND_BUFFER_H
+#define BIND_BUFFER_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct cmd;
+
+#define BUFFER "tcmu.buffer"
+
+/* Pushes a view on the data of `c`; `bidi`: on the Data-In of a bidirectional
+ * command. */
+void buffer_push_view(lua_State *L, struct cmd *c, bool bidi);
+
+/* The iovecs of the buffer at `arg` from byte `at` on for `n` bytes, at most
+ * `room` of them into `out`; returns how many there are (more than `room`:
+ * call again with more).  `change`: the bytes will be overwritten.  Raises on
+ * another's command and on a span outside. */
+int buffer_span(lua_State *L, int arg, uint64_t at, uint64_t n, bool change,
+                struct iovec *out, int room);
+
+/* Length in bytes of the buffer at `arg`. */
+uint64_t buffer_len(lua_State *L, int arg);
+
+/* The command that the buffer at `arg` is a view of, or NULL. */
+struct cmd *buffer_cmd(lua_State *L, int arg);
+
+/* Copies the string or buffer at `index` of a coroutine that has ended into
+ * the iovecs and tells how much; false if it is neither.  Does not raise. */
+bool buffer_reply(lua_State *L, int index, const struct iovec *iov,
+                  uint32_t n, uint64_t len, uint64_t *moved);
+
+#endif

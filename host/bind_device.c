@@ -1,0 +1,190 @@
+/* bind_device.c - see bind_device.h.
+ *
+ * Only lua/tcmu/device.lua holds the handle; handlers see its dev table.
+ */
+#include "bind_device.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+#include "bind.h"
+#include "bind_store.h"
+#include "device.h"
+#include "state.h"
+
+#define HANDLE "tcmu.device"
+
+static struct device *check(lua_State *L)
+{
+  struct device **ud = luaL_checkudata(L, 1, HANDLE);
+
+  luaL_argcheck(L, *ud, 1, "this device is gone");
+  return *ud;
+}
+
+void device_handle_push(lua_State *L, struct device *d)
+{
+  struct device **ud = lua_newuserdatauv(L, sizeof(*ud), 0);
+
+  *ud = d;
+  d->handle = ud;
+  luaL_setmetatable(L, HANDLE);
+  lua_pushvalue(L, -1);
+  d->handle_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+void device_handle_revoke(struct device *d)
+{
+  if (!d->handle)
+    return;
+  *d->handle = NULL;
+  d->handle = NULL;
+  luaL_unref(d->state->L, LUA_REGISTRYINDEX, d->handle_ref);
+}
+
+/* Replaces a registry reference by the value on top of the stack. */
+static void keep(lua_State *L, int *ref)
+{
+  luaL_unref(L, LUA_REGISTRYINDEX, *ref);
+  *ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+static void set_size(lua_State *L, struct device *d)
+{
+  d->size = (uint64_t)luaL_checkinteger(L, 3);
+}
+
+static void set_block_size(lua_State *L, struct device *d)
+{
+  lua_Integer n = luaL_checkinteger(L, 3);
+
+  luaL_argcheck(L, n >= 512 && (n & (n - 1)) == 0 && n <= 1 << 30, 3,
+                "a block size is a power of two from 512 on");
+  d->block_size = (uint32_t)n;
+  d->block_shift = (unsigned)__builtin_ctzll((unsigned long long)n);
+}
+
+static void set_read_only(lua_State *L, struct device *d)
+{
+  d->read_only = lua_toboolean(L, 3);
+}
+
+static void set_write_cache(lua_State *L, struct device *d)
+{
+  d->write_cache = lua_toboolean(L, 3);
+}
+
+static void set_descriptor_sense(lua_State *L, struct device *d)
+{
+  d->descriptor_sense = lua_toboolean(L, 3);
+}
+
+static void set_has_flush(lua_State *L, struct device *d)
+{
+  d->has_flush = lua_toboolean(L, 3);
+}
+
+static void set_attention(lua_State *L, struct device *d)
+{
+  d->attention = lua_toboolean(L, 3);
+}
+
+static void set_store(lua_State *L, struct device *d)
+{
+  d->store = lua_isnil(L, 3) ? NULL : store_check(L, 3);
+  lua_settop(L, 3);
+  keep(L, &d->store_ref);
+}
+
+static void set_dev(lua_State *L, struct device *d)
+{
+  keep(L, &d->dev_ref);
+}
+
+static void set_self(lua_State *L, struct device *d)
+{
+  keep(L, &d->self_ref);
+}
+
+static void set_routes(lua_State *L, struct device *d)
+{
+  luaL_checktype(L, 3, LUA_TTABLE);
+  keep(L, &d->routes_ref);
+}
+
+static void set_read(lua_State *L, struct device *d)
+{
+  keep(L, &d->read_ref);
+}
+
+static void set_write(lua_State *L, struct device *d)
+{
+  keep(L, &d->write_ref);
+}
+
+static const struct setting {
+  const char *name;
+  void (*set)(lua_State *L, struct device *d);
+} settings[] = {
+  { "attention", set_attention },
+  { "block_size", set_block_size },
+  { "descriptor_sense", set_descriptor_sense },
+  { "dev", set_dev },
+  { "has_flush", set_has_flush },
+  { "read", set_read },
+  { "read_only", set_read_only },
+  { "routes", set_routes },
+  { "self", set_self },
+  { "size", set_size },
+  { "store", set_store },
+  { "write", set_write },
+  { "write_cache", set_write_cache },
+  { NULL, NULL }
+};
+
+/* handle:set(name, value) */
+static int l_set(lua_State *L)
+{
+  struct device *d = check(L);
+  const char *name = luaL_checkstring(L, 2);
+  int i;
+
+  lua_settop(L, 3);
+  for (i = 0; settings[i].name; i++)
+    if (strcmp(settings[i].name, name) == 0) {
+      settings[i].set(L, d);
+      return 0;
+    }
+  return luaL_argerror(L, 2, "not a setting of a device");
+}
+
+/* handle:route(opcode, who): "lua", "store", "read" or "write". */
+static int l_route(lua_State *L)
+{
+  static const char *const who[] = { "lua", "store", "read", "write", NULL };
+  struct device *d = check(L);
+  lua_Integer opcode = luaL_checkinteger(L, 2);
+  int route = luaL_checkoption(L, 3, NULL, who);
+
+  luaL_argcheck(L, opcode >= 0 && opcode < 256, 2, "not an opcode");
+  if (d->shard->no_fast_path)
+    route = ROUTE_LUA;
+  d->route[opcode] = (unsigned char)route;
+  return 0;
+}
+
+static const luaL_Reg methods[] = {
+  { "route", l_route },
+  { "set", l_set },
+  { NULL, NULL }
+};
+
+void bind_device(lua_State *L)
+{
+  luaL_newmetatable(L, HANDLE);
+  luaL_newlib(L, methods);
+  lua_setfield(L, -2, "__index");
+  lua_pushliteral(L, "device");
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
+}

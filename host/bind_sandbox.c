@@ -1,0 +1,250 @@
+/* bind_sandbox.c - a handler's state without what would stop its shard.
+ *
+ * Removed: what ends the process or changes it for all threads.  Replaced:
+ * what blocks (it raises and names what to use instead), and the coroutine
+ * functions, so that the watchdog always knows which coroutine runs and
+ * nobody resumes a coroutine that belongs to a command.
+ */
+#include <lauxlib.h>
+#include <lualib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind.h"
+#include "luv.h"
+#include "state.h"
+#include "task.h"
+#include "watchdog.h"
+
+static char *kept_path, *kept_cpath;
+
+/* Handler states get the module paths of whoever starts the shards, which
+ * found the product's own files. */
+void bind_keep_paths(lua_State *L)
+{
+  const char *path, *cpath;
+
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "path");
+  lua_getfield(L, -2, "cpath");
+  path = lua_tostring(L, -2);
+  cpath = lua_tostring(L, -1);
+  free(kept_path);
+  free(kept_cpath);
+  kept_path = path ? strdup(path) : NULL;
+  kept_cpath = cpath ? strdup(cpath) : NULL;
+  lua_pop(L, 3);
+}
+
+static int l_blocks(lua_State *L)
+{
+  return luaL_error(L, "%s blocks every device of this shard; use %s",
+                    lua_tostring(L, lua_upvalueindex(1)),
+                    lua_tostring(L, lua_upvalueindex(2)));
+}
+
+/* lib[name] = a function that raises. */
+static void block(lua_State *L, const char *lib, const char *name,
+                  const char *instead)
+{
+  lua_getglobal(L, lib);
+  lua_pushfstring(L, "%s.%s", lib, name);
+  lua_pushstring(L, instead);
+  lua_pushcclosure(L, l_blocks, 2);
+  lua_setfield(L, -2, name);
+  lua_pop(L, 1);
+}
+
+static void drop(lua_State *L, const char *lib, const char *name)
+{
+  lua_getglobal(L, lib);
+  lua_pushnil(L);
+  lua_setfield(L, -2, name);
+  lua_pop(L, 1);
+}
+
+/* Resumes co with the `nargs` values on top of L's stack.  A coroutine that
+ * the watchdog has stopped stops its resumer as well. */
+static int resume(lua_State *L, lua_State *co, int nargs, int *nres)
+{
+  lua_State *before;
+  int rc;
+
+  if (!lua_checkstack(co, nargs))
+    return luaL_error(L, "too many arguments to resume");
+  lua_xmove(L, co, nargs);
+  before = watchdog_switch(co);
+  rc = lua_resume(co, L, nargs, nres);
+  watchdog_switch(before);
+  return rc;
+}
+
+static lua_State *check_co(lua_State *L)
+{
+  lua_State *co = lua_tothread(L, 1);
+  struct task *t;
+
+  luaL_argexpected(L, co, 1, "coroutine");
+  for (t = task_running(); t; t = t->parent)
+    luaL_argcheck(L, t->co != co, 1, "this coroutine belongs to a command");
+  return co;
+}
+
+static bool stopped(lua_State *L, int rc)
+{
+  struct state *st = state_of(L);
+
+  return rc == LUA_YIELD && st && st->struck;
+}
+
+/* coroutine.resume */
+static int l_resume(lua_State *L)
+{
+  lua_State *co = check_co(L);
+  int nargs = lua_gettop(L) - 1, nres, rc;
+
+  if (lua_status(co) == LUA_OK && lua_gettop(co) == 0) {
+    lua_pushboolean(L, 0);
+    lua_pushliteral(L, "cannot resume dead coroutine");
+    return 2;
+  }
+  if (co == L || (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD)) {
+    lua_pushboolean(L, 0);
+    lua_pushliteral(L, "cannot resume this coroutine");
+    return 2;
+  }
+  rc = resume(L, co, nargs, &nres);
+  if (stopped(L, rc))
+    return lua_isyieldable(L) ? lua_yield(L, 0)
+                              : luaL_error(L, "stopped by the watchdog");
+  if (rc != LUA_OK && rc != LUA_YIELD) {
+    lua_pushboolean(L, 0);
+    lua_xmove(co, L, 1);
+    return 2;
+  }
+  luaL_checkstack(L, nres + 1, "too many results to resume");
+  lua_pushboolean(L, 1);
+  lua_xmove(co, L, nres);
+  return nres + 1;
+}
+
+/* What coroutine.wrap returns: errors are raised, with the place. */
+static int l_wrapped(lua_State *L)
+{
+  lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+  int nres, rc;
+
+  if (co == L || (lua_status(co) == LUA_OK && lua_gettop(co) == 0) ||
+      (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD))
+    return luaL_error(L, "cannot resume dead coroutine");
+  rc = resume(L, co, lua_gettop(L), &nres);
+  if (stopped(L, rc))
+    return lua_isyieldable(L) ? lua_yield(L, 0)
+                              : luaL_error(L, "stopped by the watchdog");
+  if (rc == LUA_OK || rc == LUA_YIELD) {
+    luaL_checkstack(L, nres, "too many results");
+    lua_xmove(co, L, nres);
+    return nres;
+  }
+  lua_xmove(co, L, 1);
+  lua_resetthread(co);
+  if (lua_type(L, -1) == LUA_TSTRING) {
+    luaL_where(L, 1);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
+  }
+  return lua_error(L);
+}
+
+static int l_wrap(lua_State *L)
+{
+  lua_State *co;
+
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  co = lua_newthread(L);
+  lua_pushvalue(L, 1);
+  lua_xmove(L, co, 1);
+  lua_pushcclosure(L, l_wrapped, 1);
+  return 1;
+}
+
+/* coroutine.close */
+static int l_close(lua_State *L)
+{
+  lua_State *co = check_co(L), *before;
+  int status = lua_status(co), rc;
+  lua_Debug ar;
+
+  luaL_argcheck(L, co != L && (status == LUA_YIELD || status > LUA_YIELD ||
+                               !lua_getstack(co, 0, &ar)), 1,
+                "cannot close a running coroutine");
+  before = watchdog_switch(co);
+  rc = lua_resetthread(co);
+  watchdog_switch(before);
+  lua_pushboolean(L, rc == LUA_OK);
+  if (rc == LUA_OK)
+    return 1;
+  lua_xmove(co, L, 1);
+  return 2;
+}
+
+static const luaL_Reg coroutines[] = {
+  { "close", l_close },
+  { "resume", l_resume },
+  { "wrap", l_wrap },
+  { NULL, NULL }
+};
+
+/* io.read and io.lines without a file name read standard input. */
+static int l_lines(lua_State *L)
+{
+  if (lua_isnoneornil(L, 1))
+    return luaL_error(L, "io.lines without a file name blocks every device "
+                      "of this shard");
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
+static void preload(lua_State *L, const char *name, lua_CFunction open)
+{
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+  lua_pushcfunction(L, open);
+  lua_setfield(L, -2, name);
+  lua_pop(L, 1);
+}
+
+void bind_sandbox(lua_State *L)
+{
+  drop(L, "os", "exit");
+  drop(L, "os", "setlocale");
+  drop(L, "debug", "sethook");
+  drop(L, "io", "stdin");
+  block(L, "os", "execute", "luv's spawn with tcmu.await");
+  block(L, "io", "popen", "luv's spawn with tcmu.await");
+  block(L, "io", "read", "luv with tcmu.await");
+
+  lua_getglobal(L, "io");
+  lua_getfield(L, -1, "lines");
+  lua_pushcclosure(L, l_lines, 1);
+  lua_setfield(L, -2, "lines");
+  lua_pop(L, 1);
+
+  lua_getglobal(L, "coroutine");
+  luaL_setfuncs(L, coroutines, 0);
+  lua_pop(L, 1);
+
+  preload(L, "tcmu.core", luaopen_tcmu_core);
+  preload(L, "luv", luv_preload);
+  lua_getglobal(L, "package");
+  if (kept_path) {
+    lua_pushstring(L, kept_path);
+    lua_setfield(L, -2, "path");
+  }
+  if (kept_cpath) {
+    lua_pushstring(L, kept_cpath);
+    lua_setfield(L, -2, "cpath");
+  }
+  lua_pop(L, 1);
+}

@@ -1,0 +1,471 @@
+/* bind_store.c - stores in Lua: tcmu.store.memory, zero and file.
+ *
+ * Inside a task a call waits; under a plain interpreter, where there is no
+ * shard, it runs the loop until the operation has ended.  What fails raises an
+ * error object with the errno, which becomes the proper sense by itself if
+ * nobody catches it.
+ */
+#include "bind_store.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind.h"
+#include "bind_buffer.h"
+#include "cmd.h"
+#include "device.h"
+#include "state.h"
+#include "store.h"
+#include "task.h"
+
+#define STORE "tcmu.store"
+
+enum { IOV_INLINE = 8 };
+
+struct store_ud {
+  LIST_ENTRY(store_ud) link;    /* of the device in whose task it was opened */
+  struct store *store;          /* NULL: closed */
+  struct device *dev;           /* NULL: closed by the collector */
+};
+
+/* One operation that Lua has started. */
+struct io {
+  struct store_op op;
+  struct task *task;            /* NULL: its wait was cancelled */
+  struct cmd *cmd;              /* whose data it uses, or NULL */
+  struct device *dev;
+  struct state *state;          /* NULL: a plain interpreter waits below */
+  int ref;                      /* keeps buffer and store while in flight */
+  bool ended;
+  struct iovec *iov_big;
+  struct iovec iov[IOV_INLINE];
+};
+
+static const char *const verb_names[] = {
+  "read", "write", "flush", "discard", "zero"
+};
+
+/* Raises { message =, errno =, verb = } with the metatable core.io_error. */
+static int raise_io(lua_State *L, enum store_verb verb, int rc)
+{
+  lua_createtable(L, 0, 3);
+  lua_pushinteger(L, -rc);
+  lua_setfield(L, -2, "errno");
+  lua_pushstring(L, verb_names[verb]);
+  lua_setfield(L, -2, "verb");
+  lua_pushfstring(L, "store: %s failed: %s", verb_names[verb], strerror(-rc));
+  lua_setfield(L, -2, "message");
+  luaL_setmetatable(L, STORE_ERROR);
+  return lua_error(L);
+}
+
+static struct store_ud *check_open(lua_State *L)
+{
+  struct store_ud *ud = luaL_checkudata(L, 1, STORE);
+
+  luaL_argcheck(L, ud->store, 1, "this store is closed");
+  return ud;
+}
+
+struct store *store_check(lua_State *L, int arg)
+{
+  struct store_ud *ud = luaL_checkudata(L, arg, STORE);
+
+  luaL_argcheck(L, ud->store, arg, "this store is closed");
+  return ud->store;
+}
+
+static void io_free(struct io *io)
+{
+  free(io->iov_big);
+  free(io);
+}
+
+static void io_done(struct store_op *op, int rc)
+{
+  struct io *io = op->arg;
+  struct state *st = io->state;
+  struct task *t = io->task;
+
+  io->ended = true;
+  io->op.rc = rc;
+  if (!st)
+    return;                     /* a plain interpreter waits for it */
+  luaL_unref(st->L, LUA_REGISTRYINDEX, io->ref);
+  st->in_flight--;
+  if (t) {
+    t->rc = rc;
+    task_wake(t, 0);
+  }
+  if (io->cmd)
+    cmd_op_ended(io->cmd);
+  if (io->dev && --io->dev->ops == 0)
+    device_quiet(io->dev);
+  if (!st->path)
+    st->shard->stirred = true;  /* the state waits for this to be closed */
+  io_free(io);
+}
+
+static void io_disarm(struct task *t)
+{
+  ((struct io *)t->wait)->task = NULL;
+}
+
+static int io_over(lua_State *L, int status, lua_KContext ctx)
+{
+  struct task *t = (struct task *)ctx;
+
+  (void)status;
+  if (t->rc)
+    return raise_io(L, (enum store_verb)lua_tointeger(L, -1), t->rc);
+  return 0;
+}
+
+/* Submits and waits.  Stack: the store at 1, the buffer, if any, at 2. */
+static int perform(lua_State *L, struct io *io)
+{
+  enum store_verb verb = io->op.verb;
+  struct store *s = store_check(L, 1);
+  struct task *t = task_running();
+  bool may_wait = t && t->co == L && lua_isyieldable(L);
+  int rc;
+
+  io->op.done = io_done;
+  io->op.arg = io;
+  if (t && !may_wait) {
+    io_free(io);
+    task_waiter(L, verb_names[verb]);   /* raises */
+  }
+  rc = store_submit(s, &io->op);
+  if (rc != STORE_PENDING) {
+    io_free(io);
+    return rc ? raise_io(L, verb, rc) : 0;
+  }
+  if (!t) {
+    while (!io->ended)
+      uv_run(s->loop, UV_RUN_ONCE);
+    rc = io->op.rc;
+    io_free(io);
+    return rc ? raise_io(L, verb, rc) : 0;
+  }
+  io->task = t;
+  io->state = t->state;
+  io->state->in_flight++;
+  io->dev = t->dev;
+  if (io->dev)
+    io->dev->ops++;
+  if (io->cmd)
+    cmd_op_started(io->cmd);
+  lua_createtable(L, 2, 0);
+  lua_pushvalue(L, 1);
+  lua_rawseti(L, -2, 1);
+  lua_pushvalue(L, 2);
+  lua_rawseti(L, -2, 2);
+  io->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushinteger(L, verb);
+  t->wait = io;
+  return task_wait(L, t, io_disarm, io_over);
+}
+
+static struct io *make(lua_State *L, enum store_verb verb)
+{
+  struct io *io = calloc(1, sizeof(*io));
+
+  if (!io)
+    luaL_error(L, "out of memory");
+  io->op.verb = verb;
+  return io;
+}
+
+static lua_Integer check_offset(lua_State *L, int arg)
+{
+  lua_Integer n = luaL_checkinteger(L, arg);
+
+  luaL_argcheck(L, n >= 0, arg, "must not be negative");
+  return n;
+}
+
+/* store:read(buf, offset [, at [, n]]) and store:write(buf, offset [, stable
+ * [, at [, n]]]): between the store from byte `offset` and the buffer from
+ * byte `at`, n bytes (default: all the buffer).  `stable`: on stable storage
+ * before it returns.  Wait; raise an I/O error. */
+static int transfer(lua_State *L, enum store_verb verb, int at_arg)
+{
+  lua_Integer offset, at, n;
+  struct io *io;
+  struct iovec inlined[IOV_INLINE];
+  int count;
+
+  check_open(L);
+  luaL_checkudata(L, 2, BUFFER);
+  offset = check_offset(L, 3);
+  at = luaL_optinteger(L, at_arg, 0);
+  n = luaL_optinteger(L, at_arg + 1, (lua_Integer)buffer_len(L, 2) - at);
+  luaL_argcheck(L, at >= 0 && n >= 0, at_arg, "runs past the end");
+  count = buffer_span(L, 2, (uint64_t)at, (uint64_t)n, verb == STORE_READ,
+                      inlined, IOV_INLINE);
+  if (!n)
+    return 0;
+  io = make(L, verb);
+  io->op.stable = verb == STORE_WRITE && lua_toboolean(L, 4);
+  io->op.iov = io->iov;
+  if (count > IOV_INLINE) {
+    io->iov_big = malloc((size_t)count * sizeof(struct iovec));
+    if (!io->iov_big) {
+      io_free(io);
+      return luaL_error(L, "out of memory");
+    }
+    io->op.iov = io->iov_big;
+  }
+  buffer_span(L, 2, (uint64_t)at, (uint64_t)n, false, io->op.iov, count);
+  io->op.iov_cnt = count;
+  io->op.offset = (uint64_t)offset;
+  io->op.length = (uint64_t)n;
+  io->cmd = buffer_cmd(L, 2);
+  return perform(L, io);
+}
+
+static int l_read(lua_State *L)
+{
+  return transfer(L, STORE_READ, 4);
+}
+
+static int l_write(lua_State *L)
+{
+  return transfer(L, STORE_WRITE, 5);
+}
+
+static int range(lua_State *L, enum store_verb verb)
+{
+  lua_Integer offset = check_offset(L, 2), length = check_offset(L, 3);
+  struct io *io;
+
+  check_open(L);
+  io = make(L, verb);
+  io->op.stable = lua_toboolean(L, 4);
+  io->op.offset = (uint64_t)offset;
+  io->op.length = (uint64_t)length;
+  return perform(L, io);
+}
+
+/* store:discard(offset, length [, stable]): the range reads as zeroes and its
+ * space is given back where that is possible.  Waits; raises. */
+static int l_discard(lua_State *L)
+{
+  return range(L, STORE_DISCARD);
+}
+
+/* store:zero(offset, length [, stable]): the range reads as zeroes.  Waits;
+ * raises. */
+static int l_zero(lua_State *L)
+{
+  return range(L, STORE_ZERO);
+}
+
+/* store:flush(): all that was written is on stable storage.  Waits; raises. */
+static int l_flush(lua_State *L)
+{
+  check_open(L);
+  lua_settop(L, 2);
+  return perform(L, make(L, STORE_FLUSH));
+}
+
+/* store:size(): bytes. */
+static int l_size(lua_State *L)
+{
+  lua_pushinteger(L, (lua_Integer)check_open(L)->store->size);
+  return 1;
+}
+
+/* store:info(): a table of what the store can say about itself. */
+static int l_info(lua_State *L)
+{
+  struct store_info info;
+
+  store_info(check_open(L)->store, &info);
+  lua_createtable(L, 0, 5);
+  lua_pushinteger(L, (lua_Integer)info.size);
+  lua_setfield(L, -2, "size");
+  lua_pushboolean(L, info.read_only);
+  lua_setfield(L, -2, "read_only");
+  lua_pushboolean(L, info.discards);
+  lua_setfield(L, -2, "discards");
+  lua_pushboolean(L, info.volatile_cache);
+  lua_setfield(L, -2, "volatile_cache");
+  lua_pushinteger(L, info.block);
+  lua_setfield(L, -2, "block");
+  return 1;
+}
+
+/* store:resize(size): makes room for `size` bytes; raises an I/O error.  Does
+ * not wait. */
+static int l_resize(lua_State *L)
+{
+  int rc = store_resize(check_open(L)->store, (uint64_t)check_offset(L, 2));
+
+  return rc ? raise_io(L, STORE_WRITE, rc) : 0;
+}
+
+static void close_ud(struct store_ud *ud)
+{
+  if (ud->dev)
+    LIST_REMOVE(ud, link);
+  store_close(ud->store);
+  ud->store = NULL;
+  ud->dev = NULL;
+}
+
+void store_close_all(struct device *d)
+{
+  struct store_ud *ud;
+
+  while ((ud = LIST_FIRST(&d->stores)))
+    close_ud(ud);
+}
+
+/* store:close().  A store that a device serves is closed by the device. */
+static int l_close(lua_State *L)
+{
+  struct store_ud *ud = luaL_checkudata(L, 1, STORE);
+
+  if (!ud->store)
+    return 0;
+  luaL_argcheck(L, !ud->store->in_flight, 1, "operations are in flight");
+  luaL_argcheck(L, !ud->dev || ud->dev->store != ud->store, 1,
+                "its device serves from it, and closes it");
+  close_ud(ud);
+  return 0;
+}
+
+static int l_gc(lua_State *L)
+{
+  struct store_ud *ud = luaL_checkudata(L, 1, STORE);
+
+  if (ud->store)
+    close_ud(ud);
+  return 0;
+}
+
+/* The loop for a new store: the shard's, or libuv's default one. */
+static struct store_ud *push(lua_State *L, uv_loop_t **loop)
+{
+  struct store_ud *ud = lua_newuserdatauv(L, sizeof(*ud), 0);
+  struct state *st = state_of(L);
+  struct task *t = task_running();
+
+  ud->store = NULL;
+  ud->dev = NULL;
+  luaL_setmetatable(L, STORE);
+  *loop = st ? &st->shard->loop : uv_default_loop();
+  if (t && t->dev) {
+    ud->dev = t->dev;
+    LIST_INSERT_HEAD(&t->dev->stores, ud, link);
+  }
+  return ud;
+}
+
+/* store.memory(size): sparse memory. */
+static int l_memory(lua_State *L)
+{
+  lua_Integer size = check_offset(L, 1);
+  uv_loop_t *loop;
+  struct store_ud *ud = push(L, &loop);
+  int rc = store_memory_open(loop, (uint64_t)size, &ud->store);
+
+  return rc ? luaL_error(L, "memory store: %s", strerror(-rc)) : 1;
+}
+
+/* store.zeroes(size): reads as zeroes, forgets what is written. */
+static int l_zeroes(lua_State *L)
+{
+  lua_Integer size = check_offset(L, 1);
+  uv_loop_t *loop;
+  struct store_ud *ud = push(L, &loop);
+  int rc = store_zero_open(loop, (uint64_t)size, &ud->store);
+
+  return rc ? luaL_error(L, "zero store: %s", strerror(-rc)) : 1;
+}
+
+/* store.file(path [, mode [, size]]): mode "r" read only, "rw" (default), "c"
+ * creates a sparse file of `size` if there is none.  `size`: what the file
+ * must have at least.  Raises an I/O error with a sentence. */
+static int l_file(lua_State *L)
+{
+  static const char *const modes[] = { "r", "rw", "c", NULL };
+  static const unsigned flags[] = {
+    STORE_FILE_READ_ONLY, 0, STORE_FILE_CREATE
+  };
+  const char *path = luaL_checkstring(L, 1);
+  unsigned mode = flags[luaL_checkoption(L, 2, "rw", modes)];
+  lua_Integer size = luaL_optinteger(L, 3, 0);
+  struct store_ud *ud;
+  char why[512] = "";
+  uv_loop_t *loop;
+  int rc;
+
+  luaL_argcheck(L, size >= 0, 3, "must not be negative");
+  ud = push(L, &loop);
+  rc = store_file_open(loop, path, mode, (uint64_t)size, why, sizeof(why),
+                       &ud->store);
+  if (!rc)
+    return 1;
+  lua_createtable(L, 0, 3);
+  lua_pushinteger(L, -rc);
+  lua_setfield(L, -2, "errno");
+  lua_pushliteral(L, "open");
+  lua_setfield(L, -2, "verb");
+  lua_pushstring(L, why);
+  lua_setfield(L, -2, "message");
+  luaL_setmetatable(L, STORE_ERROR);
+  return lua_error(L);
+}
+
+static int l_error_tostring(lua_State *L)
+{
+  lua_getfield(L, 1, "message");
+  return 1;
+}
+
+static const luaL_Reg methods[] = {
+  { "close", l_close },
+  { "discard", l_discard },
+  { "flush", l_flush },
+  { "info", l_info },
+  { "read", l_read },
+  { "resize", l_resize },
+  { "size", l_size },
+  { "write", l_write },
+  { "zero", l_zero },
+  { NULL, NULL }
+};
+
+static const luaL_Reg functions[] = {
+  { "file", l_file },
+  { "memory", l_memory },
+  { "zero", l_zeroes },
+  { NULL, NULL }
+};
+
+void bind_store(lua_State *L)
+{
+  luaL_newmetatable(L, STORE);
+  lua_pushcfunction(L, l_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_pushcfunction(L, l_close);
+  lua_setfield(L, -2, "__close");
+  luaL_newlib(L, methods);
+  lua_setfield(L, -2, "__index");
+  lua_pushliteral(L, "store");
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
+
+  luaL_newmetatable(L, STORE_ERROR);
+  lua_pushcfunction(L, l_error_tostring);
+  lua_setfield(L, -2, "__tostring");
+  lua_setfield(L, -2, "io_error");
+
+  luaL_newlib(L, functions);
+  lua_setfield(L, -2, "store");
+}

@@ -1,0 +1,349 @@
+/* bind_wait.c - what a coroutine of the host can wait for: time, callbacks,
+ * other coroutines, and a range of its device.  (Stores: bind_store.c.)
+ *
+ * Every wait disarms itself when the task is cancelled.
+ */
+#include <lauxlib.h>
+#include <stdlib.h>
+
+#include "bind.h"
+#include "bind_wait.h"
+#include "cmd.h"
+#include "device.h"
+#include "lock.h"
+#include "log.h"
+#include "state.h"
+#include "task.h"
+
+#define WAITER "tcmu.waiter"
+#define LOCK "tcmu.lock"
+
+static void sleep_over(struct timer *timer)
+{
+  struct task *t = timer->arg;
+
+  task_wake(t, 0);
+}
+
+static void sleep_disarm(struct task *t)
+{
+  timer_stop(&t->state->shard->timers, &t->timer);
+}
+
+/* tcmu.sleep(ms): parks this task; the others go on.  Waits. */
+static int l_sleep(lua_State *L)
+{
+  lua_Number ms = luaL_checknumber(L, 1);
+  struct task *t;
+
+  luaL_argcheck(L, ms >= 0 && ms <= 1e12, 1, "not a sensible time in ms");
+  t = task_waiter(L, "sleep");
+  t->timer.fired = sleep_over;
+  t->timer.arg = t;
+  if (timer_start(&t->state->shard->timers, &t->timer, (uint64_t)(ms * 1e6)))
+    return luaL_error(L, "sleep: out of memory");
+  return task_wait(L, t, sleep_disarm, NULL);
+}
+
+/* The function that tcmu.await hands out.  It may be called at once, later or
+ * never; only the first call counts. */
+struct waiter {
+  struct task *task;            /* NULL: called already, or cancelled */
+  bool asleep;                  /* the task has yielded */
+  int nargs;                    /* of a call that came at once */
+};
+
+static void await_disarm(struct task *t)
+{
+  struct waiter *w = t->wait;
+
+  w->task = NULL;
+}
+
+static int l_waiter_call(lua_State *L)
+{
+  struct waiter *w = luaL_checkudata(L, 1, WAITER);
+  struct task *t = w->task;
+  int n = lua_gettop(L) - 1;
+
+  if (!t)
+    return 0;
+  w->task = NULL;
+  w->nargs = n;
+  if (!w->asleep) {             /* still in tcmu.await: it finds them there */
+    lua_createtable(L, n, 0);
+    lua_insert(L, 2);
+    for (; n > 0; n--)
+      lua_rawseti(L, 2, n);
+    lua_setiuservalue(L, 1, 1);
+    return 0;
+  }
+  if (!lua_checkstack(t->co, n + 1))
+    luaL_error(L, "await: too many values");
+  lua_xmove(L, t->co, n);
+  task_wake(t, n);
+  return 0;
+}
+
+static int await_done(lua_State *L, int status, lua_KContext ctx)
+{
+  (void)status;
+  (void)ctx;
+  return lua_gettop(L) - 1;     /* the waiter is below them */
+}
+
+/* tcmu.await(start): calls start(done) and waits until done(...) is called,
+ * by a luv callback for instance; returns what done was given.  Waits. */
+static int l_await(lua_State *L)
+{
+  struct task *t = task_waiter(L, "await");
+  struct waiter *w;
+  int n, i;
+
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  w = lua_newuserdatauv(L, sizeof(*w), 1);
+  *w = (struct waiter){ .task = t };
+  luaL_setmetatable(L, WAITER);
+  lua_insert(L, 1);
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 0);
+  if (!w->task) {
+    n = w->nargs;
+    luaL_checkstack(L, n + 1, "await");
+    lua_getiuservalue(L, 1, 1);
+    for (i = 1; i <= n; i++)
+      lua_rawgeti(L, 2, i);
+    return n;
+  }
+  w->asleep = true;
+  t->wait = w;
+  return task_wait(L, t, await_disarm, await_done);
+}
+
+/* tcmu.all: each child reports here; the first failure ends the others. */
+struct group {
+  struct task *parent;
+  int left;
+  bool failed;
+};
+
+static void child_done(struct task *child, enum task_end how, lua_State *L)
+{
+  struct task *t = child->parent;
+  struct group *g = t->wait;
+
+  if (how == TASK_FAILED && !g->failed) {
+    g->failed = true;
+    lua_pushvalue(L, -2);
+    lua_xmove(L, t->co, 1);
+  }
+  if (--g->left == 0 || g->failed)
+    if (t->waiting && t->disarm)
+      task_wake(t, g->failed ? 1 : 0);
+}
+
+static void all_disarm(struct task *t)
+{
+  (void)t;                      /* task_cancel() ends the children */
+}
+
+static int all_done(lua_State *L, int status, lua_KContext ctx)
+{
+  struct task *t = (struct task *)ctx, *child;
+  struct group *g = t->wait;
+  bool failed = g->failed;
+
+  (void)status;
+  while ((child = LIST_FIRST(&t->children)))
+    task_cancel(child);
+  if (failed)
+    return lua_error(L);
+  return 0;
+}
+
+/* tcmu.all(f, g, ...): runs the functions side by side and waits for them
+ * all.  The first error ends the others and is raised here.  Waits. */
+static int l_all(lua_State *L)
+{
+  struct task *t = task_waiter(L, "all"), *child;
+  int n = lua_gettop(L), i;
+  struct group *g;
+
+  for (i = 1; i <= n; i++)
+    luaL_checktype(L, i, LUA_TFUNCTION);
+  if (!n)
+    return 0;
+  g = lua_newuserdatauv(L, sizeof(*g), 0);
+  *g = (struct group){ t, 0, false };
+  t->wait = g;
+  for (i = 1; i <= n; i++) {
+    child = task_new(t->state, t->dev, t->cmd, child_done, g);
+    if (!child)
+      return luaL_error(L, "all: out of memory");
+    child->parent = t;
+    child->listed = true;
+    LIST_INSERT_HEAD(&t->children, child, sibling);
+    g->left++;
+    lua_pushvalue(L, i);
+    lua_xmove(L, child->co, 1);
+    task_run_later(child, 0);
+  }
+  return task_wait(L, t, all_disarm, all_done);
+}
+
+static void spawned_done(struct task *t, enum task_end how, lua_State *L)
+{
+  const char *text;
+
+  if (how != TASK_FAILED)
+    return;
+  text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "no traceback";
+  log_error(t->dev ? t->dev->name : t->state->path, "in tcmu.spawn: %s", text);
+}
+
+/* tcmu.spawn(f, ...): runs f(...) beside the rest of the device, until it ends
+ * or the device goes.  It works for no command.  Does not wait. */
+static int l_spawn(lua_State *L)
+{
+  struct task *now = task_running(), *t;
+  int nargs = lua_gettop(L) - 1;
+
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  if (!now || !now->dev)
+    return luaL_error(L, "spawn: only inside a command, open or close");
+  t = task_new(now->state, now->dev, NULL, spawned_done, NULL);
+  if (!t || !lua_checkstack(t->co, nargs + 1))
+    return luaL_error(L, "spawn: out of memory");
+  t->listed = true;
+  LIST_INSERT_HEAD(&now->dev->tasks, t, sibling);
+  lua_xmove(L, t->co, nargs + 1);
+  task_run_later(t, nargs);
+  return 0;
+}
+
+struct lock_ud {
+  struct range_lock lock;
+  LIST_ENTRY(lock_ud) link;     /* of the device, until it is given back */
+  struct device *dev;           /* NULL: given back */
+};
+
+static void lock_granted(struct range_lock *l)
+{
+  task_wake(l->arg, 0);
+}
+
+static void give_back(struct lock_ud *ud)
+{
+  struct device *d = ud->dev;
+
+  if (!d)
+    return;
+  ud->dev = NULL;
+  LIST_REMOVE(ud, link);
+  lock_release(&d->locks, &ud->lock);
+}
+
+void wait_release_locks(struct device *d, const void *owner)
+{
+  struct lock_ud *ud, *next;
+
+  for (ud = LIST_FIRST(&d->lua_locks); ud; ud = next) {
+    next = LIST_NEXT(ud, link);
+    if (!owner || ud->lock.owner == owner)
+      give_back(ud);
+  }
+}
+
+static void lock_disarm(struct task *t)
+{
+  give_back(t->wait);
+}
+
+static int lock_held(lua_State *L, int status, lua_KContext ctx)
+{
+  (void)status;
+  (void)ctx;
+  lua_settop(L, 4);             /* the lock lies on top of the arguments */
+  return 1;
+}
+
+/* tcmu.lock(self, offset, length): holds a range of the device against every
+ * other command that changes it, until the value is closed (<close>).  What
+ * the running command holds itself is no obstacle.  Waits. */
+static int l_lock(lua_State *L)
+{
+  struct task *t = task_waiter(L, "lock"), *root;
+  lua_Integer offset = luaL_checkinteger(L, 2);
+  lua_Integer length = luaL_checkinteger(L, 3);
+  struct lock_ud *ud;
+
+  luaL_argcheck(L, offset >= 0, 2, "must not be negative");
+  luaL_argcheck(L, length >= 0, 3, "must not be negative");
+  if (!t->dev)
+    return luaL_error(L, "lock: there is no device yet");
+  lua_settop(L, 3);
+  ud = lua_newuserdatauv(L, sizeof(*ud), 0);
+  *ud = (struct lock_ud){ .dev = NULL };
+  luaL_setmetatable(L, LOCK);
+  for (root = t; root->parent; root = root->parent)
+    ;
+  ud->lock.offset = (uint64_t)offset;
+  ud->lock.length = (uint64_t)length;
+  if (t->cmd)
+    t->cmd->locks = true;
+  else
+    root->locks = true;
+  ud->lock.owner = t->cmd ? (void *)t->cmd : (void *)root;
+  ud->lock.granted = lock_granted;
+  ud->lock.arg = t;
+  ud->dev = t->dev;
+  LIST_INSERT_HEAD(&t->dev->lua_locks, ud, link);
+  if (!length || lock_acquire(&t->dev->locks, &ud->lock))
+    return 1;
+  t->wait = ud;
+  return task_wait(L, t, lock_disarm, lock_held);
+}
+
+static int l_lock_close(lua_State *L)
+{
+  give_back(luaL_checkudata(L, 1, LOCK));
+  return 0;
+}
+
+static const luaL_Reg functions[] = {
+  { "all", l_all },
+  { "await", l_await },
+  { "lock", l_lock },
+  { "sleep", l_sleep },
+  { "spawn", l_spawn },
+  { NULL, NULL }
+};
+
+static const luaL_Reg lock_meta[] = {
+  { "__close", l_lock_close },
+  { "__gc", l_lock_close },
+  { NULL, NULL }
+};
+
+void bind_wait(lua_State *L)
+{
+  luaL_setfuncs(L, functions, 0);
+
+  luaL_newmetatable(L, WAITER);
+  lua_pushcfunction(L, l_waiter_call);
+  lua_setfield(L, -2, "__call");
+  lua_pushliteral(L, "waiter");
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
+
+  luaL_newmetatable(L, LOCK);
+  luaL_setfuncs(L, lock_meta, 0);
+  lua_newtable(L);
+  lua_pushcfunction(L, l_lock_close);
+  lua_setfield(L, -2, "unlock");
+  lua_setfield(L, -2, "__index");
+  lua_pushliteral(L, "lock");
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
+}

@@ -1,0 +1,483 @@
+/* cmd.c - see cmd.h. */
+#include "cmd.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind_buffer.h"
+#include "bind_cmd.h"
+#include "bind_wait.h"
+#include "device.h"
+#include "log.h"
+#include "state.h"
+#include "task.h"
+
+enum {
+  ATTENTION = 257,              /* routes[] of a device, after the opcodes */
+  GROW_IDS = 64,
+};
+
+static void go_job(struct job *j);
+static void granted(struct range_lock *l);
+
+static struct cmd *slot(struct device *d)
+{
+  struct cmd *c = TAILQ_FIRST(&d->free_cmds);
+
+  if (c) {
+    TAILQ_REMOVE(&d->free_cmds, c, link);
+    return c;
+  }
+  c = calloc(1, sizeof(*c));
+  if (!c)
+    return NULL;
+  c->dev = d;
+  c->job.run = go_job;
+  c->lock.granted = granted;
+  c->lock.owner = c->lock.arg = c;
+  c->ud_ref = LUA_NOREF;
+  return c;
+}
+
+void cmd_pool_free(struct device *d)
+{
+  struct cmd *c;
+
+  while ((c = TAILQ_FIRST(&d->free_cmds))) {
+    TAILQ_REMOVE(&d->free_cmds, c, link);
+    cmd_ud_free(d->state->L, c);
+    free(c->iov_big);
+    free(c);
+  }
+}
+
+struct cmd *cmd_by_id(struct device *d, uint16_t id)
+{
+  return id < d->by_id_room ? d->by_id[id] : NULL;
+}
+
+static bool remember(struct device *d, struct cmd *c)
+{
+  struct cmd **more;
+  uint32_t room = d->by_id_room;
+
+  if (c->id >= room) {
+    do
+      room = room ? 2 * room : GROW_IDS;
+    while (c->id >= room);
+    more = realloc(d->by_id, room * sizeof(*more));
+    if (!more)
+      return false;
+    memset(more + d->by_id_room, 0,
+           (room - d->by_id_room) * sizeof(*more));
+    d->by_id = more;
+    d->by_id_room = room;
+  }
+  d->by_id[c->id] = c;
+  return true;
+}
+
+/* Copies the iovecs out of the ring. */
+static bool take_data(struct cmd *c, const struct ring_cmd *entry)
+{
+  uint32_t n = entry->iov_cnt + entry->bidi_cnt;
+  struct ring *r = c->dev->ring;
+  int64_t len, bidi_len;
+
+  c->iov = c->iov_inline;
+  if (n > CMD_IOV_INLINE) {
+    if (n > c->iov_room) {
+      free(c->iov_big);
+      c->iov_room = 0;
+      c->iov_big = malloc(n * sizeof(*c->iov_big));
+      if (!c->iov_big)
+        return false;
+      c->iov_room = n;
+    }
+    c->iov = c->iov_big;
+  }
+  c->bidi = c->iov + entry->iov_cnt;
+  c->iov_cnt = entry->iov_cnt;
+  c->bidi_cnt = entry->bidi_cnt;
+  len = ring_iovecs(r, entry, 0, c->iov_cnt, c->iov);
+  bidi_len = ring_iovecs(r, entry, c->iov_cnt, c->bidi_cnt, c->bidi);
+  if (len < 0 || bidi_len < 0)
+    return false;
+  c->data_len = (uint64_t)len;
+  c->bidi_len = (uint64_t)bidi_len;
+  return true;
+}
+
+/* The range in bytes, and whether it lies on the device. */
+static void place(struct cmd *c)
+{
+  struct device *d = c->dev;
+  uint64_t blocks = d->size >> d->block_shift;
+
+  scsi_range(c->cdb, c->cdb_len, &c->range);
+  c->in_range = c->range.ranged && c->range.lba <= blocks &&
+                c->range.blocks <= blocks - c->range.lba;
+  c->offset = c->in_range ? c->range.lba << d->block_shift : 0;
+  c->length = c->in_range ? c->range.blocks << d->block_shift : 0;
+  c->data_out = c->range.kind == SCSI_WRITE || c->range.kind == SCSI_CHANGE;
+}
+
+static void clear_iov(const struct iovec *iov, uint32_t n, uint64_t from)
+{
+  for (; n > 0; n--, iov++) {
+    if (from < iov->iov_len) {
+      memset((char *)iov->iov_base + from, 0, iov->iov_len - from);
+      from = 0;
+    } else {
+      from -= iov->iov_len;
+    }
+  }
+}
+
+/* Nothing stale leaves: what no answer has set is cut off or zeroed. */
+static void settle_data(struct cmd *c, struct ring_result *res)
+{
+  const struct iovec *in = c->bidi_cnt ? c->bidi : c->iov;
+  uint32_t n = c->bidi_cnt ? c->bidi_cnt : c->iov_cnt;
+  uint64_t len = c->bidi_cnt ? c->bidi_len : c->data_out ? 0 : c->data_len;
+
+  if (c->moved >= len)
+    return;
+  if (c->moved && ring_caps(c->dev->ring) & RING_CAP_READ_LEN) {
+    res->has_read_len = true;
+    res->read_len = (uint32_t)c->moved;
+  } else {
+    clear_iov(in, n, c->moved);
+  }
+}
+
+static void retire(struct cmd *c)
+{
+  struct device *d = c->dev;
+  struct ring_result res = { .status = c->status };
+
+  if (!c->orphaned) {
+    if (c->status == SCSI_GOOD)
+      settle_data(c, &res);
+    if (c->sense_len) {
+      res.sense = c->sense;
+      res.sense_len = (size_t)c->sense_len;
+    }
+    d->by_id[c->id] = NULL;
+    ring_complete(d->ring, c->token, c->id, &res);
+    device_mark_dirty(d);
+  }
+  TAILQ_REMOVE(&d->outstanding, c, link);
+  TAILQ_INSERT_HEAD(&d->free_cmds, c, link);
+  lock_release(&d->locks, &c->lock);
+  if (c->locks)
+    wait_release_locks(d, c);
+  if (d->phase != DEVICE_LIVE && TAILQ_EMPTY(&d->outstanding))
+    device_quiet(d);
+}
+
+void cmd_finish(struct cmd *c, uint8_t status)
+{
+  if (c->ended)
+    return;
+  c->ended = true;
+  c->status = status;
+  if (!c->ops)
+    retire(c);
+}
+
+void cmd_fail(struct cmd *c, int key, int asc, int ascq)
+{
+  c->sense_len = scsi_sense(c->sense, c->dev->descriptor_sense, key, asc,
+                            ascq);
+  cmd_finish(c, SCSI_CHECK_CONDITION);
+}
+
+void cmd_op_started(struct cmd *c)
+{
+  c->ops++;
+}
+
+void cmd_op_ended(struct cmd *c)
+{
+  if (--c->ops == 0 && c->ended)
+    retire(c);
+}
+
+/* Calls fail or store_error of the handler's program, whose arguments lie on
+ * the stack: (status, sense bytes) is what the initiator gets. */
+static void lua_verdict(struct cmd *c, int nargs)
+{
+  struct state *st = c->dev->state;
+  lua_State *L = st->L;
+  const char *sense;
+  size_t n;
+  int status;
+
+  if (state_call(st, nargs, 2) != LUA_OK) {
+    log_error(c->dev->name, "no sense for a failed command: %s",
+              lua_tostring(L, -1));
+    lua_pop(L, 1);
+    cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
+    return;
+  }
+  status = (int)lua_tointeger(L, -2);
+  sense = lua_tolstring(L, -1, &n);
+  if (sense) {
+    if (n > sizeof(c->sense))
+      n = sizeof(c->sense);
+    memcpy(c->sense, sense, n);
+    c->sense_len = (int)n;
+  }
+  lua_pop(L, 2);
+  cmd_finish(c, (uint8_t)status);
+}
+
+void cmd_store_error(struct cmd *c, int rc)
+{
+  lua_State *L = c->dev->state->L;
+
+  state_push(c->dev->state, L, "store_error");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, c->dev->dev_ref);
+  lua_pushinteger(L, -rc);
+  lua_pushboolean(L, c->data_out);
+  lua_verdict(c, 3);
+}
+
+/* Copies what Lua returned into Data-In; false if it is of no use. */
+static bool take_reply(struct cmd *c, lua_State *co)
+{
+  const struct iovec *in = c->bidi_cnt ? c->bidi : c->iov;
+  uint32_t n = c->bidi_cnt ? c->bidi_cnt : c->iov_cnt;
+  uint64_t len = c->bidi_cnt ? c->bidi_len : c->data_len;
+
+  if (lua_gettop(co) < 1 || lua_isnil(co, 1)) {
+    if (c->touched && !c->moved)
+      c->moved = len;
+    return true;
+  }
+  return buffer_reply(co, 1, in, n, len, &c->moved);
+}
+
+/* The coroutine of a command has ended. */
+static void answered(struct task *t, enum task_end how, lua_State *L)
+{
+  struct cmd *c = t->arg;
+
+  c->task = NULL;
+  switch (how) {
+  case TASK_OK:
+    if (take_reply(c, L)) {
+      cmd_finish(c, SCSI_GOOD);
+    } else {
+      log_error(c->dev->name, "opcode %02x: a handler returns nothing, a "
+                "string or a buffer, not a %s", c->cdb[0],
+                luaL_typename(L, 1));
+      cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
+    }
+    return;
+  case TASK_FAILED:             /* L: error object, traceback */
+    state_push(c->dev->state, L, "fail");
+    lua_rawgeti(L, LUA_REGISTRYINDEX, c->dev->dev_ref);
+    lua_pushvalue(L, -4);
+    lua_pushvalue(L, -4);
+    lua_pushlstring(L, (const char *)c->cdb, (size_t)c->cdb_len);
+    lua_verdict(c, 4);
+    return;
+  case TASK_CANCELLED:
+    if (c->expired)             /* LOGICAL UNIT COMMUNICATION TIME-OUT */
+      cmd_fail(c, SCSI_ABORTED_COMMAND, 0x08, 0x01);
+    else
+      cmd_finish(c, SCSI_TASK_ABORTED);
+  }
+}
+
+static struct task *begin(struct cmd *c)
+{
+  struct device *d = c->dev;
+
+  c->task = task_new(d->state, d, c, answered, c);
+  if (c->task)
+    cmd_ud_renew(d->state->L, c);
+  else
+    cmd_finish(c, SCSI_TASK_SET_FULL);
+  return c->task;
+}
+
+void cmd_to_lua(struct cmd *c)
+{
+  struct device *d = c->dev;
+  struct task *t = begin(c);
+  lua_State *co;
+
+  if (!t)
+    return;
+  co = t->co;
+  lua_rawgeti(co, LUA_REGISTRYINDEX, d->routes_ref);
+  lua_rawgeti(co, -1, d->attention ? ATTENTION : c->cdb[0] + 1);
+  lua_replace(co, -2);
+  lua_rawgeti(co, LUA_REGISTRYINDEX, d->self_ref);
+  cmd_push(co, c);
+  task_run(t, 2);
+}
+
+/* Enters the handler's read or write without its Lua dispatcher; false if the
+ * command is not plain enough for that. */
+static bool direct(struct cmd *c, int ref)
+{
+  struct device *d = c->dev;
+  struct task *t;
+
+  if (!c->range.plain || !c->in_range || c->data_len != c->length ||
+      !c->length || c->bidi_cnt)
+    return false;
+  if (c->data_out &&
+      (d->read_only || (d->has_flush && (c->range.fua || !d->write_cache))))
+    return false;
+  t = begin(c);
+  if (!t)
+    return true;
+  lua_rawgeti(t->co, LUA_REGISTRYINDEX, ref);
+  lua_rawgeti(t->co, LUA_REGISTRYINDEX, d->self_ref);
+  cmd_push(t->co, c);
+  lua_pushinteger(t->co, (lua_Integer)c->offset);
+  lua_pushinteger(t->co, (lua_Integer)c->length);
+  task_run(t, 4);
+  return true;
+}
+
+static void go(struct cmd *c)
+{
+  struct device *d = c->dev;
+
+  if (!d->attention) {
+    switch (d->route[c->cdb[0]]) {
+    case ROUTE_STORE:
+      if (fast_start(c))
+        return;
+      break;
+    case ROUTE_READ:
+      if (direct(c, d->read_ref))
+        return;
+      break;
+    case ROUTE_WRITE:
+      if (direct(c, d->write_ref))
+        return;
+      break;
+    }
+  }
+  cmd_to_lua(c);
+}
+
+static void go_job(struct job *j)
+{
+  go((struct cmd *)((char *)j - offsetof(struct cmd, job)));
+}
+
+static void granted(struct range_lock *l)
+{
+  struct cmd *c = l->arg;
+
+  shard_later(c->dev->shard, &c->job);
+}
+
+static void refuse(struct device *d, const struct ring_cmd *entry)
+{
+  struct ring_result res = { .status = SCSI_TASK_SET_FULL };
+
+  ring_complete(d->ring, entry->token, entry->id, &res);
+  device_mark_dirty(d);
+}
+
+void cmd_take(struct device *d, const struct ring_cmd *entry)
+{
+  struct cmd *c = slot(d);
+
+  if (!c) {
+    refuse(d, entry);
+    return;
+  }
+  c->id = entry->id;
+  c->token = entry->token;
+  c->ended = c->aborted = c->expired = c->orphaned = false;
+  c->zeroed = c->touched = c->locks = false;
+  c->moved = 0;
+  c->sense_len = 0;
+  c->ops = 0;
+  c->iov_cnt = c->bidi_cnt = 0;
+  if (!remember(d, c)) {
+    TAILQ_INSERT_HEAD(&d->free_cmds, c, link);
+    refuse(d, entry);
+    return;
+  }
+  TAILQ_INSERT_TAIL(&d->outstanding, c, link);
+  if (d->time_out) {
+    c->due = timers_now(&d->shard->timers) + d->time_out;
+    if (!d->deadline.slot)
+      timer_start(&d->shard->timers, &d->deadline, d->time_out);
+  }
+  c->cdb_len = ring_cdb(d->ring, entry, c->cdb);
+  if (c->cdb_len < 0 || !take_data(c, entry)) {
+    log_error(d->name, "the kernel sent a command whose parts lie outside of "
+              "the shared memory; it is failed");
+    c->data_out = true;         /* its iovecs are not to be touched */
+    cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
+    return;
+  }
+  place(c);
+  if (c->data_out && c->length) {
+    c->lock.offset = c->offset;
+    c->lock.length = c->length;
+    if (!lock_acquire(&d->locks, &c->lock))
+      return;
+  }
+  go(c);
+}
+
+void cmd_abort(struct cmd *c)
+{
+  struct shard *s = c->dev->shard;
+
+  if (c->ended)
+    return;
+  c->aborted = true;
+  if (c->task) {
+    task_cancel(c->task);
+  } else if (c->job.queued || lock_waits(&c->lock)) {
+    shard_forget(s, &c->job);
+    if (c->expired)
+      cmd_fail(c, SCSI_ABORTED_COMMAND, 0x08, 0x01);
+    else
+      cmd_finish(c, SCSI_TASK_ABORTED);
+  }
+}
+
+void cmd_orphan(struct cmd *c)
+{
+  c->orphaned = true;
+  cmd_abort(c);
+}
+
+void cmd_deadline(struct timer *timer)
+{
+  struct device *d = timer->arg;
+  struct timers *ts = &d->shard->timers;
+  uint64_t now = timers_now(ts);
+  struct cmd *c, *next;
+
+  for (c = TAILQ_FIRST(&d->outstanding); c; c = next) {
+    next = TAILQ_NEXT(c, link);
+    if (c->expired)
+      continue;
+    if (c->due > now) {
+      timer_start(ts, &d->deadline, c->due - now);
+      return;
+    }
+    c->expired = true;
+    log_warn(d->name, "opcode %02x was not answered within %.1f s and is "
+             "cancelled", c->cdb[0], (double)d->time_out / 1e9);
+    cmd_abort(c);
+  }
+}

@@ -1,0 +1,569 @@
+/* device.c - see device.h. */
+#define _GNU_SOURCE             /* asprintf */
+#include "device.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "bind_device.h"
+#include "bind_store.h"
+#include "bind_wait.h"
+#include "cmd.h"
+#include "log.h"
+#include "message.h"
+#include "state.h"
+
+enum {
+  DRAIN_MAX = 256,              /* commands in one pass over a ring */
+  STOP_LIMIT_S = 10,            /* a clean stop waits so long for commands */
+};
+
+#define SECOND 1000000000ULL
+
+static void end(struct device *d);
+static void next_change(struct job *j);
+
+static void report(struct device *d, const char *verb, int rc,
+                   const char *why)
+{
+  d->report(d->report_arg, d->id, verb, rc, why);
+}
+
+struct device *device_find(struct shard *s, int64_t id)
+{
+  struct device *d;
+
+  LIST_FOREACH(d, &s->devices, link)
+    if (d->id == id)
+      return d;
+  return NULL;
+}
+
+/* --- the ring ----------------------------------------------------------- */
+
+void device_mark_dirty(struct device *d)
+{
+  if (d->dirty)
+    return;
+  d->dirty = true;
+  LIST_INSERT_HEAD(&d->shard->dirty, d, dirty_link);
+}
+
+void device_flush(struct device *d)
+{
+  int32_t any = 0;
+
+  if (d->gone || !d->ring || !ring_publish(d->ring))
+    return;
+  d->writes++;
+  while (write(d->fd, &any, sizeof(any)) < 0)
+    if (errno != EINTR) {
+      if (errno != EIO)         /* EIO: the device is being removed */
+        log_error(d->name, "the kernel takes no completions: %s",
+                  strerror(errno));
+      return;
+    }
+}
+
+static void orphan_all(struct device *d)
+{
+  struct cmd *c, *next;
+
+  if (d->by_id)
+    memset(d->by_id, 0, d->by_id_room * sizeof(*d->by_id));
+  for (c = TAILQ_FIRST(&d->outstanding); c; c = next) {
+    next = TAILQ_NEXT(c, link);
+    cmd_orphan(c);
+  }
+}
+
+static void park(struct device *d)
+{
+  d->parked = true;
+  uv_poll_stop(&d->poll);
+  log_error(d->name, "the ring is broken (%s); the device is parked: restart "
+            "tcmu-lua, or reset it with: echo 1 >action/reset_ring in its "
+            "configfs directory, and restart", ring_why(d->ring));
+  orphan_all(d);
+  report(d, "parked", -EPROTO, ring_why(d->ring));
+}
+
+static void manage(struct device *d, const struct ring_tmr *tmr)
+{
+  struct cmd *c;
+  uint32_t i;
+
+  for (i = 0; i < tmr->count; i++) {
+    c = cmd_by_id(d, ring_tmr_id(tmr, i));
+    if (c)
+      cmd_abort(c);
+  }
+  device_mark_dirty(d);         /* the entry itself is released */
+}
+
+/* Takes up to DRAIN_MAX entries; false if the ring is not empty after that. */
+static bool take(struct device *d)
+{
+  union ring_entry e;
+  int n;
+
+  for (n = 0; n < DRAIN_MAX; n++) {
+    switch (ring_next(d->ring, &e)) {
+    case RING_EMPTY:
+      return true;
+    case RING_CMD:
+      cmd_take(d, &e.cmd);
+      break;
+    case RING_TMR:
+      manage(d, &e.tmr);
+      break;
+    case RING_RESET:
+      log_warn(d->name, "somebody has reset the ring: commands that were "
+               "running are dropped");
+      orphan_all(d);
+      break;
+    case RING_BROKEN:
+      park(d);
+      return true;
+    }
+  }
+  return false;
+}
+
+void device_drain(struct device *d)
+{
+  bool empty;
+
+  if (!d->ring || d->gone || d->parked)
+    return;
+  do {
+    empty = take(d);
+    device_mark_dirty(d);       /* PADs and unknown entries are released too */
+    shard_settle(d->shard);
+    if (d->gone || d->parked)
+      return;
+  } while (empty && ring_pending(d->ring));
+  if (!empty)
+    shard_unfinished(d->shard, d);
+}
+
+static void on_event(uv_poll_t *h, int status, int events)
+{
+  struct device *d = h->data;
+  int32_t count;
+
+  (void)events;
+  if (status < 0 || (read(d->fd, &count, sizeof(count)) < 0 &&
+                     errno != EAGAIN && errno != EINTR)) {
+    uv_poll_stop(&d->poll);     /* control will tell that it was removed */
+    return;
+  }
+  device_drain(d);
+}
+
+/* --- the end ------------------------------------------------------------ */
+
+static void unref_all(struct device *d)
+{
+  lua_State *L = d->state->L;
+
+  luaL_unref(L, LUA_REGISTRYINDEX, d->dev_ref);
+  luaL_unref(L, LUA_REGISTRYINDEX, d->routes_ref);
+  luaL_unref(L, LUA_REGISTRYINDEX, d->read_ref);
+  luaL_unref(L, LUA_REGISTRYINDEX, d->write_ref);
+  luaL_unref(L, LUA_REGISTRYINDEX, d->self_ref);
+  luaL_unref(L, LUA_REGISTRYINDEX, d->store_ref);
+}
+
+/* All that does not need the loop any more. */
+static void free_device(struct device *d)
+{
+  struct message *m;
+
+  if (d->state) {
+    device_handle_revoke(d);
+    cmd_pool_free(d);
+    wait_release_locks(d, NULL);
+    store_close_all(d);
+    unref_all(d);
+    if (--d->state->users == 0)
+      state_close(d->state);
+  }
+  while ((m = STAILQ_FIRST(&d->changes))) {
+    STAILQ_REMOVE_HEAD(&d->changes, link);
+    report(d, m->verb, -ENODEV, "the device is gone");
+    free(m);
+  }
+  ring_free(d->ring);
+  if (d->map)
+    munmap(d->map, d->map_len);
+  if (d->fd >= 0)
+    close(d->fd);
+  free(d->by_id);
+  free(d->end_why);
+  free(d->name);
+  free(d);
+}
+
+static void on_closed(uv_handle_t *h)
+{
+  free_device(h->data);
+}
+
+/* Reports how it ended and destroys the device; nothing of it is in flight. */
+static void destroy(struct device *d)
+{
+  struct shard *s = d->shard;
+
+  device_flush(d);
+  LIST_REMOVE(d, link);
+  if (d->dirty)
+    LIST_REMOVE(d, dirty_link);
+  if (d->unfinished)
+    TAILQ_REMOVE(&s->unfinished, d, unfinished_link);
+  shard_forget(s, &d->next_change);
+  timer_stop(&s->timers, &d->deadline);
+  timer_stop(&s->timers, &d->stop_limit);
+  d->gone = true;
+  report(d, d->end_verb, d->end_rc, d->end_why);
+  uv_close((uv_handle_t *)&d->poll, on_closed);
+}
+
+static void closed(struct task *t, enum task_end how, lua_State *L)
+{
+  struct device *d = t->arg;
+
+  if (how == TASK_FAILED)
+    log_error(d->name, "in the handler's close: %s",
+              lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "?");
+  d->busy = NULL;
+  shard_later(d->shard, &d->next_change);
+}
+
+/* Once nothing is in flight: the handler's close, then the end. */
+static void end(struct device *d)
+{
+  struct task *t;
+
+  if (!d->removing || d->busy || d->ops || !TAILQ_EMPTY(&d->outstanding))
+    return;
+  if (d->phase == DEVICE_CLOSING) {
+    destroy(d);
+    return;
+  }
+  d->phase = DEVICE_CLOSING;
+  while ((t = LIST_FIRST(&d->tasks)))
+    task_cancel(t);
+  t = task_new(d->state, d, NULL, closed, d);
+  if (!t) {
+    shard_later(d->shard, &d->next_change);
+    return;
+  }
+  d->busy = t;
+  state_push(d->state, t->co, "close");
+  lua_rawgeti(t->co, LUA_REGISTRYINDEX, d->dev_ref);
+  task_run(t, 1);
+}
+
+void device_quiet(struct device *d)
+{
+  if (d->removing)
+    shard_later(d->shard, &d->next_change);
+}
+
+static void stop_over(struct timer *timer)
+{
+  struct device *d = timer->arg;
+  struct cmd *c, *next;
+
+  log_warn(d->name, "commands are still running after %d s and are cancelled",
+           STOP_LIMIT_S);
+  for (c = TAILQ_FIRST(&d->outstanding); c; c = next) {
+    next = TAILQ_NEXT(c, link);
+    cmd_abort(c);
+  }
+  if (d->busy && d->phase != DEVICE_CLOSING)
+    task_cancel(d->busy);
+  shard_settle(d->shard);
+}
+
+/* "remove": the kernel has let go of it.  "stop": it goes on elsewhere. */
+static void begin_end(struct device *d, bool gone)
+{
+  d->removing = true;
+  uv_poll_stop(&d->poll);
+  if (gone) {
+    d->gone = true;
+    d->end_verb = "remove";
+    orphan_all(d);
+    if (d->busy && d->phase != DEVICE_CLOSING)
+      task_cancel(d->busy);
+  } else {
+    if (d->phase == DEVICE_LIVE) {
+      device_drain(d);          /* what came before the kernel blocked it */
+      d->phase = DEVICE_DRAINING;
+    }
+    d->end_verb = "stop";
+    d->stop_limit.fired = stop_over;
+    d->stop_limit.arg = d;
+    timer_start(&d->shard->timers, &d->stop_limit, STOP_LIMIT_S * SECOND);
+  }
+  shard_later(d->shard, &d->next_change);
+}
+
+/* --- requests ----------------------------------------------------------- */
+
+/* What a failed open or change says: the text is copied by the caller's
+ * report, the errno is the error object's, or EINVAL. */
+static int reason(struct device *d, lua_State *L, char *why, size_t n)
+{
+  int rc = -EINVAL;
+
+  state_push(d->state, L, "reason");
+  lua_pushvalue(L, -3);
+  lua_pushvalue(L, -3);
+  if (state_call(d->state, 2, 2) == LUA_OK) {
+    snprintf(why, n, "%s", lua_tostring(L, -2));
+    rc = -(int)lua_tointeger(L, -1);
+    lua_pop(L, 2);
+  } else {
+    snprintf(why, n, "%s", lua_tostring(L, -1));
+    lua_pop(L, 1);
+  }
+  return rc;
+}
+
+static void changed(struct task *t, enum task_end how, lua_State *L)
+{
+  struct device *d = t->arg;
+  char why[512];
+  int rc;
+
+  d->busy = NULL;
+  if (how == TASK_FAILED) {
+    rc = reason(d, L, why, sizeof(why));
+    report(d, d->busy_verb, rc, why);
+  } else {
+    report(d, d->busy_verb, how == TASK_OK ? 0 : -EINTR, NULL);
+  }
+  shard_later(d->shard, &d->next_change);
+}
+
+static void change(struct device *d, struct message *m)
+{
+  static const char *const verbs[] = {
+    "size", "config", "write_cache", "wwn", NULL
+  };
+  struct task *t;
+  int i;
+
+  for (i = 0; verbs[i] && strcmp(verbs[i], m->verb) != 0;)
+    i++;
+  d->busy_verb = verbs[i];
+  t = verbs[i] ? task_new(d->state, d, NULL, changed, d) : NULL;
+  if (!t) {
+    report(d, m->verb, -EINVAL, "not a request that a device knows");
+    return;
+  }
+  d->busy = t;
+  state_push(d->state, t->co, "change");
+  lua_rawgeti(t->co, LUA_REGISTRYINDEX, d->dev_ref);
+  lua_pushstring(t->co, m->verb);
+  message_push(t->co, m);
+  task_run(t, 3);
+}
+
+/* The next request, or the end, once the one before is over. */
+static void next_change(struct job *j)
+{
+  struct device *d;
+  struct message *m;
+
+  d = (struct device *)((char *)j - offsetof(struct device, next_change));
+  while (!d->busy && !d->removing && (m = STAILQ_FIRST(&d->changes))) {
+    STAILQ_REMOVE_HEAD(&d->changes, link);
+    change(d, m);
+    free(m);
+  }
+  end(d);
+}
+
+void device_change(struct device *d, struct message *m)
+{
+  bool remove = strcmp(m->verb, "remove") == 0;
+
+  if (remove || strcmp(m->verb, "stop") == 0) {
+    free(m);
+    begin_end(d, remove);
+    return;
+  }
+  STAILQ_INSERT_TAIL(&d->changes, m, link);
+  shard_later(d->shard, &d->next_change);
+}
+
+/* --- the beginning ------------------------------------------------------ */
+
+/* The device ends with the report that it could not be added. */
+static void refuse(struct device *d, int rc, const char *why)
+{
+  d->removing = true;
+  d->phase = DEVICE_CLOSING;
+  d->end_verb = "add";
+  d->end_rc = rc;
+  d->end_why = strdup(why);
+}
+
+static void opened(struct task *t, enum task_end how, lua_State *L)
+{
+  struct device *d = t->arg;
+  char why[512] = "the device was removed while its handler opened it";
+  int rc = -EINTR;
+
+  d->busy = NULL;
+  if (how == TASK_OK && !d->removing) {
+    d->phase = DEVICE_LIVE;
+    uv_poll_start(&d->poll, UV_READABLE, on_event);
+    report(d, "add", 0, NULL);
+    device_drain(d);
+    shard_later(d->shard, &d->next_change);
+    return;
+  }
+  if (how == TASK_FAILED)
+    rc = reason(d, L, why, sizeof(why));
+  if (d->removing)              /* its end is reported under another verb */
+    report(d, "add", rc, why);
+  else
+    refuse(d, rc, why);
+  d->phase = how == TASK_OK ? DEVICE_LIVE : DEVICE_CLOSING;
+  shard_later(d->shard, &d->next_change);
+}
+
+static int map_ring(struct device *d, const struct message *m, int fd,
+                    char *why, size_t n)
+{
+  const char *path = message_string(m, "uio", "");
+  int rc;
+
+  d->fd = fd >= 0 ? fd : open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  if (d->fd < 0) {
+    rc = -errno;
+    snprintf(why, n, "%s cannot be opened: %s%s", path, strerror(errno),
+             errno == EBUSY ? " (another program serves it)" : "");
+    return rc;
+  }
+  d->map_len = (size_t)message_integer(m, "map_size", 0);
+  d->map = mmap(NULL, d->map_len, PROT_READ | PROT_WRITE, MAP_SHARED,
+                fd >= 0 ? (int)message_integer(m, "map_fd", -1) : d->fd, 0);
+  if (d->map == MAP_FAILED) {
+    d->map = NULL;
+    rc = -errno;
+    snprintf(why, n, "%s cannot be mapped: %s", path, strerror(errno));
+    return rc;
+  }
+  return ring_new(d->map, d->map_len, why, n, &d->ring);
+}
+
+static int attach_state(struct device *d, const char *path, char *why,
+                        size_t n)
+{
+  char *text = NULL;
+  int rc;
+
+  d->state = state_find(d->shard, path);
+  if (!d->state) {
+    rc = state_new(d->shard, path, &d->state, &text);
+    if (rc) {
+      snprintf(why, n, "%s", text ? text : strerror(-rc));
+      free(text);
+      return rc;
+    }
+  }
+  d->state->users++;
+  return 0;
+}
+
+/* The part of a device that does not need its Lua state. */
+static struct device *make(struct shard *s, const struct message *m)
+{
+  struct device *d = calloc(1, sizeof(*d));
+
+  if (!d)
+    return NULL;
+  d->shard = s;
+  d->id = m->device;
+  d->fd = -1;
+  if (asprintf(&d->name, "%s/%s", message_string(m, "hba", "user"),
+               message_string(m, "name", "device")) < 0)
+    d->name = NULL;
+  d->dev_ref = d->routes_ref = d->read_ref = d->write_ref = LUA_NOREF;
+  d->self_ref = d->store_ref = LUA_NOREF;
+  d->next_change.run = next_change;
+  d->deadline.fired = cmd_deadline;
+  d->deadline.arg = d;
+  d->time_out = (uint64_t)message_integer(m, "cmd_time_out", 0) * SECOND;
+  d->time_out -= d->time_out / 10 < SECOND ? d->time_out / 10 : SECOND;
+  TAILQ_INIT(&d->outstanding);
+  TAILQ_INIT(&d->free_cmds);
+  LIST_INIT(&d->tasks);
+  LIST_INIT(&d->stores);
+  LIST_INIT(&d->lua_locks);
+  STAILQ_INIT(&d->changes);
+  if (!d->name) {
+    free(d);
+    return NULL;
+  }
+  return d;
+}
+
+void device_add(struct shard *s, struct message *m, int fd,
+                device_report *report_fn, void *arg)
+{
+  struct device *d = make(s, m);
+  char why[512] = "";
+  struct task *t = NULL;
+  int rc;
+
+  if (!d) {
+    report_fn(arg, m->device, "add", -ENOMEM, "out of memory");
+    free(m);
+    return;
+  }
+  d->report = report_fn;
+  d->report_arg = arg;
+  rc = map_ring(d, m, fd, why, sizeof(why));
+  if (!rc)
+    rc = attach_state(d, message_string(m, "handler", ""), why, sizeof(why));
+  if (!rc) {
+    rc = uv_poll_init(&s->loop, &d->poll, d->fd);
+    if (rc)
+      snprintf(why, sizeof(why), "cannot be polled: %s", uv_strerror(rc));
+  }
+  if (rc) {
+    report(d, "add", rc, why);
+    free(m);
+    free_device(d);
+    return;
+  }
+  d->poll.data = d;
+  LIST_INSERT_HEAD(&s->devices, d, link);
+
+  t = task_new(d->state, d, NULL, opened, d);
+  if (!t) {
+    free(m);
+    refuse(d, -ENOMEM, "out of memory");
+    shard_later(s, &d->next_change);
+    return;
+  }
+  d->busy = t;
+  state_push(d->state, t->co, "open");
+  device_handle_push(t->co, d);
+  message_push(t->co, m);
+  free(m);
+  task_run(t, 2);
+}

@@ -1,0 +1,132 @@
+/* device.h - the life of one TCMU device on its shard.
+ *
+ * Owns the descriptor, the mapping, the ring, the commands in flight and the
+ * Lua side of the device.
+ *
+ *   device_add --> OPENING --> LIVE --> CLOSING --> (freed)
+ *                     |          |         ^
+ *                     +-refused--+-parked--+
+ */
+#ifndef DEVICE_H
+#define DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <uv.h>
+
+#include "lock.h"
+#include "ring.h"
+#include "shard.h"
+#include "task.h"
+#include "timer.h"
+
+struct cmd;
+struct message;
+struct state;
+struct store;
+
+enum device_phase {
+  DEVICE_OPENING,               /* the handler's open is running */
+  DEVICE_LIVE,
+  DEVICE_DRAINING,              /* a clean stop: waits for what is in flight */
+  DEVICE_CLOSING,               /* the handler's close is running */
+};
+
+/* Who answers an opcode first. */
+enum route {
+  ROUTE_LUA,                    /* routes[opcode] of the device's Lua side */
+  ROUTE_STORE,                  /* fast.c, from the store */
+  ROUTE_READ,                   /* the handler's read, entered directly */
+  ROUTE_WRITE,                  /* the handler's write, likewise */
+};
+
+TAILQ_HEAD(cmd_queue, cmd);
+
+/* What a device reports, once for each request.  status: 0 or -errno. */
+typedef void device_report(void *arg, int64_t id, const char *verb,
+                           int status, const char *why);
+
+struct device {
+  LIST_ENTRY(device) link;              /* of the shard */
+  LIST_ENTRY(device) dirty_link;
+  TAILQ_ENTRY(device) unfinished_link;
+  bool dirty, unfinished;
+
+  struct shard *shard;
+  struct state *state;
+  int64_t id;                   /* control's */
+  char *name;                   /* "user_0/disk1", for the log */
+  enum device_phase phase;
+  bool parked;                  /* the ring is broken */
+  bool gone;                    /* the kernel has removed it: no completions */
+  device_report *report;
+  void *report_arg;
+
+  int fd;
+  void *map;
+  size_t map_len;
+  struct ring *ring;
+  uv_poll_t poll;
+  unsigned long writes;         /* write() calls made */
+  unsigned ops;                 /* store operations in flight */
+
+  uint64_t size;                /* bytes */
+  uint32_t block_size;
+  unsigned block_shift;
+  bool read_only, write_cache, descriptor_sense;
+  bool has_flush;               /* the handler wants flush after stable writes */
+  bool attention;               /* the next command goes through Lua, which
+                                   has a unit attention to raise */
+  struct store *store;          /* NULL: Lua serves the data */
+  unsigned char route[256];
+  struct device **handle;       /* what Lua holds; revoked at the end */
+  int handle_ref;
+  int dev_ref, routes_ref, read_ref, write_ref, self_ref, store_ref;
+
+  struct cmd **by_id;           /* outstanding commands by cmd_id */
+  uint32_t by_id_room;
+  struct cmd_queue outstanding; /* oldest first: also the order of deadlines */
+  struct cmd_queue free_cmds;
+  struct lock_table locks;
+  LIST_HEAD(, lock_ud) lua_locks;       /* those that Lua code has taken */
+  struct task_list tasks;       /* tcmu.spawn and the like */
+  LIST_HEAD(, store_ud) stores; /* opened for this device */
+  struct task *busy;            /* the open, close or change that runs */
+  const char *busy_verb;
+  struct job next_change;
+  STAILQ_HEAD(, message) changes;       /* waiting for it to end */
+  uint64_t time_out;            /* ns for a command; 0: no limit */
+  struct timer deadline;
+  struct timer stop_limit;
+  bool removing;                /* "remove" or "stop" was asked for */
+  const char *end_verb;         /* how the end is reported */
+  int end_rc;
+  char *end_why;
+};
+
+/* Starts to open the device that `m` describes ("add"): maps the ring and runs
+ * the handler's open.  `fd` is the device's descriptor, or -1 to open the path
+ * in the message.  Reports "add" in any case. */
+void device_add(struct shard *s, struct message *m, int fd,
+                device_report *report, void *arg);
+
+/* The device with control's number, or NULL. */
+struct device *device_find(struct shard *s, int64_t id);
+
+/* Another request for a device: "remove", "stop", "size", "config",
+ * "write_cache", "wwn".  Takes the message over and reports its verb. */
+void device_change(struct device *d, struct message *m);
+
+/* Takes what is in the ring, a bounded part of it. */
+void device_drain(struct device *d);
+
+/* While it is being drained or removed: the last command has been answered, or
+ * a store operation has ended. */
+void device_quiet(struct device *d);
+
+/* Publishes completions and tells the kernel. */
+void device_flush(struct device *d);
+void device_mark_dirty(struct device *d);
+
+#endif

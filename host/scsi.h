@@ -1,0 +1,55 @@
+/* scsi.h - the little that C must know of SCSI.
+ *
+ * Which bytes of which CDB are an LBA and a length, and how a sense buffer
+ * looks.  Everything else about SCSI is a table in lua/tcmu.  Pure functions.
+ */
+#ifndef SCSI_H
+#define SCSI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {                          /* SAM-5 5.3.1: status codes */
+  SCSI_GOOD = 0x00,
+  SCSI_CHECK_CONDITION = 0x02,
+  SCSI_BUSY = 0x08,
+  SCSI_TASK_SET_FULL = 0x28,
+  SCSI_TASK_ABORTED = 0x40,
+};
+
+enum {                          /* SPC-4 4.5.6: sense keys */
+  SCSI_HARDWARE_ERROR = 0x04,
+  SCSI_ABORTED_COMMAND = 0x0b,
+};
+
+/* What a command does to the blocks that it names. */
+enum scsi_kind {
+  SCSI_OTHER,                   /* names no range, or does not transfer */
+  SCSI_READ,
+  SCSI_WRITE,                   /* replaces the range by its Data-Out */
+  SCSI_CHANGE,                  /* changes the range in some other way */
+  SCSI_SYNC,                    /* SYNCHRONIZE CACHE */
+  SCSI_LOOK,                    /* names a range and leaves it alone */
+};
+
+/* The range of a block command. */
+struct scsi_range {
+  enum scsi_kind kind;
+  bool ranged;                  /* lba and blocks mean something */
+  bool fua;
+  bool plain;                   /* no flag is set but DPO and FUA, and the
+                                   control byte is 0 */
+  uint64_t lba;
+  uint64_t blocks;
+};
+
+/* Decodes `len` bytes of CDB (SBC-3 clause 5; READ(6) and WRITE(6) with 0
+ * mean 256 blocks).  An opcode that names no range gives SCSI_OTHER. */
+void scsi_range(const unsigned char *cdb, int len, struct scsi_range *out);
+
+/* Writes fixed (18 bytes, SPC-4 4.5.3) or descriptor (8 bytes, 4.5.2) sense
+ * and returns its length. */
+int scsi_sense(unsigned char *buf, bool descriptor, int key, int asc,
+               int ascq);
+
+#endif

@@ -1,0 +1,133 @@
+/* shard.c - see shard.h. */
+#include "shard.h"
+
+#include "device.h"
+#include "state.h"
+
+/* What the loop does before it sleeps. */
+static void on_prepare(uv_prepare_t *h)
+{
+  shard_settle(h->data);
+}
+
+/* Goes on with one of the rings that a bounded drain has left unfinished: the
+ * other devices and the timers get their turn in between. */
+static void on_busy(uv_idle_t *h)
+{
+  struct shard *s = h->data;
+  struct device *d = TAILQ_FIRST(&s->unfinished);
+
+  if (d) {
+    TAILQ_REMOVE(&s->unfinished, d, unfinished_link);
+    d->unfinished = false;
+    device_drain(d);
+  }
+  if (TAILQ_EMPTY(&s->unfinished))
+    uv_idle_stop(h);
+}
+
+void shard_unfinished(struct shard *s, struct device *d)
+{
+  if (d->unfinished)
+    return;
+  d->unfinished = true;
+  TAILQ_INSERT_TAIL(&s->unfinished, d, unfinished_link);
+  uv_idle_start(&s->busy, on_busy);
+}
+
+int shard_init(struct shard *s, bool is_virtual)
+{
+  int rc;
+
+  TAILQ_INIT(&s->jobs);
+  TAILQ_INIT(&s->unfinished);
+  rc = uv_loop_init(&s->loop);
+  if (rc)
+    return rc;
+  rc = timers_init(&s->timers, &s->loop, is_virtual);
+  if (rc) {
+    uv_loop_close(&s->loop);
+    return rc;
+  }
+  uv_prepare_init(&s->loop, &s->prepare);
+  uv_idle_init(&s->loop, &s->busy);
+  s->prepare.data = s->busy.data = s;
+  uv_prepare_start(&s->prepare, on_prepare);
+  uv_unref((uv_handle_t *)&s->prepare);
+  return 0;
+}
+
+void shard_fini(struct shard *s)
+{
+  timers_close(&s->timers);
+  uv_close((uv_handle_t *)&s->prepare, NULL);
+  uv_close((uv_handle_t *)&s->busy, NULL);
+  uv_run(&s->loop, UV_RUN_DEFAULT);
+  uv_loop_close(&s->loop);
+}
+
+void shard_later(struct shard *s, struct job *j)
+{
+  if (j->queued)
+    return;
+  j->queued = true;
+  TAILQ_INSERT_TAIL(&s->jobs, j, link);
+}
+
+void shard_forget(struct shard *s, struct job *j)
+{
+  if (!j->queued)
+    return;
+  j->queued = false;
+  TAILQ_REMOVE(&s->jobs, j, link);
+}
+
+static void run_jobs(struct shard *s)
+{
+  struct job *j;
+
+  while ((j = TAILQ_FIRST(&s->jobs))) {
+    shard_forget(s, j);
+    j->run(j);
+  }
+}
+
+void shard_settle(struct shard *s)
+{
+  struct device *d;
+
+  do {
+    run_jobs(s);
+    if (s->stirred)
+      state_turn_all(s);
+  } while (!TAILQ_EMPTY(&s->jobs));
+
+  while ((d = LIST_FIRST(&s->dirty))) {
+    LIST_REMOVE(d, dirty_link);
+    d->dirty = false;
+    device_flush(d);
+  }
+}
+
+/* Is anything of the real world awaited: a store, or a callback of luv? */
+static bool is_busy(const struct shard *s)
+{
+  struct device *d;
+  struct state *st;
+
+  LIST_FOREACH(d, &s->devices, link)
+    if (d->ops)
+      return true;
+  LIST_FOREACH(st, &s->states, link)
+    if (st->in_flight || state_awaits_luv(st))
+      return true;
+  return false;
+}
+
+bool shard_turn(struct shard *s, bool wait)
+{
+  shard_settle(s);
+  uv_run(&s->loop, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+  shard_settle(s);
+  return is_busy(s);
+}

@@ -1,0 +1,74 @@
+/* shard.h - one event loop and all that lives on it.
+ *
+ * A shard owns its devices, their Lua states, their commands and their store
+ * I/O completely: nothing here is locked.  It is run by a thread of its own
+ * (shards.c) or by whoever calls shard_turn() (the simulator, specs).
+ *
+ * Work that becomes possible while something else is going on is queued as a
+ * job, so that no Lua code is ever entered from inside other Lua code and no
+ * completion recurses into the next command.
+ */
+#ifndef SHARD_H
+#define SHARD_H
+
+#include <stdbool.h>
+#include <sys/queue.h>
+#include <uv.h>
+
+#include "timer.h"
+
+struct device;
+struct state;
+
+/* A piece of work for later on the same shard. */
+struct job {
+  TAILQ_ENTRY(job) link;
+  void (*run)(struct job *j);
+  bool queued;
+};
+
+TAILQ_HEAD(job_list, job);
+LIST_HEAD(device_list, device);
+TAILQ_HEAD(device_queue, device);
+LIST_HEAD(state_list, state);
+
+struct shard {
+  uv_loop_t loop;
+  struct timers timers;
+  uv_prepare_t prepare;         /* settles before the loop sleeps */
+  uv_idle_t busy;               /* keeps the loop from sleeping */
+  struct job_list jobs;
+  struct device_list devices;
+  struct device_list dirty;     /* completions to be told to the kernel */
+  struct device_queue unfinished;       /* rings left by a bounded drain */
+  struct state_list states;
+  bool stirred;                 /* a state's luv loop wants a turn */
+  size_t memory_limit;          /* bytes for each Lua state; 0: none */
+  bool no_fast_path;
+};
+
+/* Sets the shard up on zeroed memory.  Returns 0 or -errno. */
+int shard_init(struct shard *s, bool is_virtual);
+
+/* Closes the loop; every device and state must be gone. */
+void shard_fini(struct shard *s);
+
+/* Runs `j` once, soon, on this shard; harmless if it is queued already. */
+void shard_later(struct shard *s, struct job *j);
+
+/* Takes `j` out of the queue; harmless if it is not in it. */
+void shard_forget(struct shard *s, struct job *j);
+
+/* Runs all jobs, the luv loops that want it, and then tells the kernel of
+ * every completion: one write() per device. */
+void shard_settle(struct shard *s);
+
+/* The ring of `d` holds more: go on with it in a later turn of the loop. */
+void shard_unfinished(struct shard *s, struct device *d);
+
+/* One turn of the loop, for a shard without a thread.  `wait`: sleep until
+ * something happens.  Returns false if nothing is under way but what the
+ * virtual clock will end. */
+bool shard_turn(struct shard *s, bool wait);
+
+#endif

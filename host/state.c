@@ -1,0 +1,218 @@
+/* state.c - see state.h.
+ *
+ * The memory limit is soft: luv and parts of Lua's API allocate outside of any
+ * protected call, where a refusal would end the process.  So only a large
+ * block is refused; for the rest a hook is set that raises the error where it
+ * can be caught.
+ */
+#include "state.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <lualib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind.h"
+#include "luv.h"
+#include "task.h"
+#include "watchdog.h"
+
+enum { LARGE = 64 * 1024 };     /* bytes: a block that may be refused */
+
+static const char state_key;    /* registry: the struct state */
+
+static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize)
+{
+  struct state *st = ud;
+  void *p;
+
+  if (!ptr)
+    osize = 0;                  /* it was a type tag */
+  if (!nsize) {
+    free(ptr);
+    st->used -= osize;
+    return NULL;
+  }
+  if (nsize > osize && st->inside && st->limit &&
+      st->used + (nsize - osize) > st->limit) {
+    if (nsize - osize > LARGE)
+      return NULL;
+    if (!st->over_limit) {
+      st->over_limit = true;
+      watchdog_strike(st);
+    }
+  }
+  p = realloc(ptr, nsize);
+  if (p)
+    st->used += nsize - osize;
+  return p;
+}
+
+/* Only a true failure of malloc outside of any protected call gets here. */
+static int panic(lua_State *L)
+{
+  (void)L;
+  return 0;
+}
+
+struct state *state_of(lua_State *L)
+{
+  struct state *st;
+
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &state_key);
+  st = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return st;
+}
+
+static int message_handler(lua_State *L)
+{
+  const char *text = NULL;
+
+  if (lua_type(L, 1) == LUA_TSTRING || lua_type(L, 1) == LUA_TNUMBER)
+    text = lua_tostring(L, 1);
+  else if (lua_type(L, 1) == LUA_TTABLE &&
+           lua_getfield(L, 1, "message") == LUA_TSTRING)
+    text = lua_tostring(L, -1);
+  luaL_traceback(L, L, text ? text : "(error object is not a string)", 1);
+  return 1;
+}
+
+int state_call(struct state *st, int nargs, int nresults)
+{
+  lua_State *L = st->L;
+  int base = lua_gettop(L) - nargs, rc;
+  struct watchdog_mark mark;
+  bool inside = st->inside;
+
+  lua_pushcfunction(L, message_handler);
+  lua_insert(L, base);
+  st->inside = true;
+  mark = watchdog_enter(st, L);
+  rc = lua_pcall(L, nargs, nresults, base);
+  watchdog_leave(mark);
+  st->inside = inside;
+  st->struck = false;
+  lua_remove(L, base);
+  state_stir(st);
+  return rc;
+}
+
+void state_push(struct state *st, lua_State *L, const char *member)
+{
+  lua_rawgeti(L, LUA_REGISTRYINDEX, st->program);
+  lua_getfield(L, -1, member);
+  lua_remove(L, -2);
+}
+
+/* The state's libraries, then tcmu.device.load(path); all under pcall. */
+static int boot(lua_State *L)
+{
+  luaL_openlibs(L);
+  bind_sandbox(L);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "tcmu.device");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "load");
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 1);
+  return 1;
+}
+
+int state_new(struct shard *s, const char *path, struct state **out,
+              char **why)
+{
+  struct state *st = calloc(1, sizeof(*st));
+
+  *out = NULL;
+  *why = NULL;
+  if (!st)
+    return -ENOMEM;
+  st->shard = s;
+  st->limit = s->memory_limit;
+  st->program = LUA_NOREF;
+  st->path = strdup(path);
+  st->L = lua_newstate(allocate, st);
+  if (!st->path || !st->L) {
+    if (st->L)
+      lua_close(st->L);
+    free(st->path);
+    free(st);
+    return -ENOMEM;
+  }
+  lua_atpanic(st->L, panic);
+  lua_pushlightuserdata(st->L, st);
+  lua_rawsetp(st->L, LUA_REGISTRYINDEX, &state_key);
+  LIST_INSERT_HEAD(&s->states, st, link);
+
+  lua_pushcfunction(st->L, boot);
+  lua_pushstring(st->L, path);
+  if (state_call(st, 1, 1) != LUA_OK) {
+    *why = strdup(lua_tostring(st->L, -1));
+    state_close(st);
+    return -EINVAL;
+  }
+  st->program = luaL_ref(st->L, LUA_REGISTRYINDEX);
+  *out = st;
+  return 0;
+}
+
+struct state *state_find(struct shard *s, const char *path)
+{
+  struct state *st;
+
+  LIST_FOREACH(st, &s->states, link)
+    if (st->path && strcmp(st->path, path) == 0)
+      return st;
+  return NULL;
+}
+
+void state_stir(struct state *st)
+{
+  if (st->luv)
+    st->shard->stirred = true;
+}
+
+bool state_awaits_luv(const struct state *st)
+{
+  return st->luv && luv_alive(st->luv);
+}
+
+/* The end of a state; false while something of it is still in flight. */
+static bool finish(struct state *st)
+{
+  struct luv *luv = st->luv;
+
+  if (st->in_flight || (luv && !luv_drain(luv)))
+    return false;
+  task_pool_free(st);
+  lua_close(st->L);
+  if (luv)
+    luv_free(luv);
+  LIST_REMOVE(st, link);
+  free(st);
+  return true;
+}
+
+void state_close(struct state *st)
+{
+  free(st->path);
+  st->path = NULL;              /* closing: not to be found any more */
+  if (!finish(st))
+    st->shard->stirred = true;
+}
+
+void state_turn_all(struct shard *s)
+{
+  struct state *st, *next;
+
+  s->stirred = false;
+  for (st = LIST_FIRST(&s->states); st; st = next) {
+    next = LIST_NEXT(st, link);
+    if (!st->path)
+      finish(st);
+    else if (st->luv)
+      luv_turn(st->luv);
+  }
+}

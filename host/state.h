@@ -1,0 +1,70 @@
+/* state.h - one Lua state: one handler on one shard.
+ *
+ * All devices of the handler on the shard share it.  It has an allocator that
+ * counts, the libraries without what would stop the whole shard, and, once a
+ * handler asks for luv, an event loop of its own inside the shard's.
+ */
+#ifndef STATE_H
+#define STATE_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "shard.h"
+
+struct luv;
+struct task;
+
+struct state {
+  LIST_ENTRY(state) link;
+  lua_State *L;
+  struct shard *shard;
+  char *path;                   /* of the handler */
+  unsigned users;               /* devices */
+  unsigned in_flight;           /* store operations that Lua has started */
+
+  size_t used, limit;           /* bytes of Lua memory; limit 0: none */
+  bool inside;                  /* handler code is running: limit applies */
+  bool over_limit, struck;      /* why the hook is set; see watchdog.c */
+
+  struct task *idle;            /* pooled tasks with their coroutines */
+  unsigned idle_count;
+  struct luv *luv;              /* NULL until luv is required */
+
+  int program;                  /* registry: what tcmu.device.load returned */
+};
+
+/* Makes a state and loads the handler at `path` (a file, or a name followed
+ * by the handler's source after a newline, for specs).  0, or -EINVAL with a
+ * text for people in *why (to be freed). */
+int state_new(struct shard *s, const char *path, struct state **out,
+              char **why);
+
+/* The state of this handler on the shard, or NULL. */
+struct state *state_find(struct shard *s, const char *path);
+
+/* Closes it; no device may use it any more.  If a request of luv is stuck in
+ * the thread pool, the rest happens when that has ended. */
+void state_close(struct state *st);
+
+/* Lua code of this state has run: its luv loop, if it has one, gets a turn in
+ * the next shard_settle(), by state_turn_all(). */
+void state_stir(struct state *st);
+void state_turn_all(struct shard *s);
+
+/* True while a handle or request of luv is active. */
+bool state_awaits_luv(const struct state *st);
+
+/* Calls the function below `nargs` arguments on st->L, protected, with
+ * traceback and under the watchdog.  May not wait.  Returns a LUA_ code; on
+ * failure one string is left instead of `nresults` values. */
+int state_call(struct state *st, int nargs, int nresults);
+
+/* Pushes a member of the handler's program (open, close, change, fail). */
+void state_push(struct state *st, lua_State *L, const char *member);
+
+/* The state that L belongs to; NULL under a plain interpreter. */
+struct state *state_of(lua_State *L);
+
+#endif

@@ -1,0 +1,313 @@
+/* store_file_open.c - opens, or makes, a file to serve.
+ *
+ * Everything that can be wrong with a path is told here in a sentence for the
+ * operator, and everything that differs between file systems is found out, so
+ * that serving need not ask again.
+ */
+#define _GNU_SOURCE 1
+#include "store_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+/* What is asked for, and where to complain. */
+struct wish {
+  const char *path;
+  bool read_only, create;
+  uint64_t size;
+  char *why;
+  size_t why_len;
+};
+
+__attribute__((format(printf, 3, 4)))
+static int refuse(const struct wish *w, int rc, const char *fmt, ...)
+{
+  va_list ap;
+
+  va_start(ap, fmt);
+  vsnprintf(w->why, w->why_len, fmt, ap);
+  va_end(ap);
+  return rc;
+}
+
+static int refuse_open(const struct wish *w, int err)
+{
+  switch (err) {
+  case EACCES:
+  case EPERM:
+    return refuse(w, -err, "this user may not %s %s, see: ls -l %s",
+                  w->read_only ? "read" : "write", w->path, w->path);
+  case EROFS:
+    return refuse(w, -err, "%s cannot be written; serve it read-only",
+                  w->path);
+  case EBUSY:
+    return refuse(w, -err, "%s is mounted or part of something else that "
+                  "must let go of it first, see: lsblk %s", w->path, w->path);
+  default:
+    return refuse(w, -err, "cannot open %s: %s", w->path, strerror(err));
+  }
+}
+
+/* Makes the name of a new file survive a crash. */
+static int sync_directory(const char *path)
+{
+  const char *slash = strrchr(path, '/');
+  char *dir = slash ? strndup(path, (size_t)(slash - path + 1)) : strdup(".");
+  int fd, rc = 0;
+
+  if (!dir)
+    return -ENOMEM;
+  fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  free(dir);
+  if (fd < 0)
+    return -errno;
+  if (fsync(fd) && errno != EINVAL)     /* EINVAL: knows no such thing */
+    rc = -errno;
+  close(fd);
+  return rc;
+}
+
+static int create(const struct wish *w, int *out)
+{
+  int fd, rc;
+
+  if (!w->size)
+    return refuse(w, -EINVAL, "%s does not exist, and a new file needs a size; "
+                  "give one, or make it with: truncate -s 1G %s",
+                  w->path, w->path);
+  if (w->size > INT64_MAX)
+    return refuse(w, -EFBIG, "no file can have %llu bytes; choose less than "
+                  "8 EiB", (unsigned long long)w->size);
+  fd = open(w->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0)
+    return refuse(w, -errno, "cannot make %s: %s", w->path, strerror(errno));
+
+  rc = ftruncate(fd, (off_t)w->size) || fsync(fd) ? -errno : 0;
+  if (!rc)
+    rc = sync_directory(w->path);
+  if (rc) {
+    close(fd);
+    unlink(w->path);
+    return refuse(w, rc, "cannot make %s with %llu bytes: %s", w->path,
+                  (unsigned long long)w->size, strerror(-rc));
+  }
+  *out = fd;
+  return 0;
+}
+
+/* Opens what is there.  The type comes first, because opening a FIFO would
+ * wait for somebody at its other end. */
+static int open_there(const struct wish *w, int *out)
+{
+  int flags = (w->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+  struct stat st;
+
+  if (stat(w->path, &st)) {
+    if (errno != ENOENT)
+      return refuse_open(w, errno);
+    if (w->create && !w->read_only)
+      return create(w, out);
+    return refuse(w, -ENOENT, "there is no %s; make it with: truncate -s %llu "
+                  "%s", w->path,
+                  (unsigned long long)(w->size ? w->size : 1 << 30), w->path);
+  }
+  if (S_ISDIR(st.st_mode))
+    return refuse(w, -EISDIR, "%s is a directory; name a file in it", w->path);
+  if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+    return refuse(w, -ENOTBLK, "%s is neither a file nor a block device; name "
+                  "one of these", w->path);
+  if (S_ISBLK(st.st_mode) && !w->read_only)
+    flags |= O_EXCL;            /* Linux: not while mounted or in an array */
+
+  *out = open(w->path, flags);
+  return *out < 0 ? refuse_open(w, errno) : 0;
+}
+
+/* Belongs to the open file description: two devices of one process exclude
+ * each other as two processes do, and closing lets go of it. */
+static int lock(const struct wish *w, int fd)
+{
+  struct flock fl = {
+    .l_type = w->read_only ? F_RDLCK : F_WRLCK,
+    .l_whence = SEEK_SET,       /* from 0 to whatever the end will be */
+  };
+
+  if (!fcntl(fd, F_OFD_SETLK, &fl))
+    return 0;
+  if (errno == EAGAIN || errno == EACCES)
+    return refuse(w, -EBUSY, "%s is in use by another device or process; "
+                  "delete or stop that one, see: lslocks", w->path);
+  return refuse(w, -errno, "cannot lock %s: %s; use a file system that has "
+                "locks", w->path, strerror(errno));
+}
+
+static int check_size(const struct wish *w, struct file *f)
+{
+  unsigned long long has = f->base.size, needs = w->size;
+
+  if (has && has >= needs) {
+    if (needs)
+      f->base.size = needs;
+    return 0;
+  }
+  if (f->is_device)
+    return refuse(w, -ENOSPC, "%s has %llu bytes and the device needs %llu; "
+                  "choose a larger one or a smaller device", w->path, has,
+                  needs ? needs : 1);
+  return refuse(w, -ENOSPC, "%s has %llu bytes and the device needs %llu; make "
+                "it longer with: truncate -s %llu %s", w->path, has,
+                needs ? needs : 1, needs ? needs : 1 << 30, w->path);
+}
+
+/* A limit of a block device's queue, 0 if there is none; a partition has the
+ * queue of its disk. */
+static unsigned long long queue_limit(dev_t dev, const char *name)
+{
+  static const char *const where[] = { "queue", "../queue" };
+  unsigned long long n = 0;
+
+  for (int i = 0; i < 2; i++) {
+    char path[128];
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(dev),
+             minor(dev), where[i], name);
+    file = fopen(path, "re");
+    if (!file)
+      continue;
+    if (fscanf(file, "%llu", &n) != 1)
+      n = 0;
+    fclose(file);
+    break;
+  }
+  return n;
+}
+
+static int examine_device(const struct wish *w, struct file *f, dev_t dev)
+{
+  int read_only = 0;
+  unsigned block = 0;
+
+  if (ioctl(f->fd[0], BLKGETSIZE64, &f->base.size))
+    return refuse_open(w, errno);
+  if (!w->read_only && !ioctl(f->fd[0], BLKROGET, &read_only) && read_only)
+    return refuse_open(w, EROFS);
+  if (!ioctl(f->fd[0], BLKPBSZGET, &block))
+    f->block = block;
+  /* punching a hole is a write of zeroes that may unmap */
+  f->discards = queue_limit(dev, "discard_max_bytes") &&
+                queue_limit(dev, "write_zeroes_max_bytes");
+  return 0;
+}
+
+static int examine_file(const struct wish *w, struct file *f,
+                        const struct stat *st)
+{
+  struct statfs fs;
+
+  if (fstatfs(f->fd[0], &fs))
+    return refuse_open(w, errno);
+  f->in_memory = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
+  f->base.size = (uint64_t)st->st_size;
+  f->block = (uint32_t)st->st_blksize;
+  /* beyond the end there is nothing to lose */
+  f->discards = !w->read_only &&
+                !fallocate(f->fd[0], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                           st->st_size, 1);
+  return 0;
+}
+
+/* What is in memory ends on the loop and needs no more; everything else gets
+ * a description of its own for each slot of the pool. */
+static int prepare_waiting(const struct wish *w, struct file *f)
+{
+  unsigned char byte;
+  struct iovec iov = { &byte, 1 };
+  char again[32];
+
+  if (f->in_memory)
+    return 0;
+  for (int i = 0; i < STORE_VERBS; i++)
+    f->inline_flags[i] = FILE_NEVER;
+  if (preadv2(f->fd[0], &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN)
+    f->inline_flags[STORE_READ] = RWF_NOWAIT;
+  /* nobody can ask without writing: the first write finds out */
+  f->inline_flags[STORE_WRITE] = RWF_NOWAIT;
+
+  snprintf(again, sizeof(again), "/proc/self/fd/%d", f->fd[0]);
+  for (int i = 1; i < STORE_POOL_WIDTH; i++) {
+    f->fd[i] = open(again, (w->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    if (f->fd[i] < 0)
+      return refuse(w, -errno, "cannot open %s a second time by way of %s: %s; "
+                    "is /proc mounted?", w->path, again, strerror(errno));
+  }
+  return 0;
+}
+
+static int prepare(const struct wish *w, struct file *f)
+{
+  struct stat st;
+  int rc;
+
+  if (fstat(f->fd[0], &st))
+    return refuse_open(w, errno);
+  f->is_device = S_ISBLK(st.st_mode);
+  rc = f->is_device ? examine_device(w, f, st.st_rdev)
+                    : examine_file(w, f, &st);
+  if (!rc)
+    rc = check_size(w, f);
+  if (!rc)
+    rc = lock(w, f->fd[0]);
+  if (!rc)
+    rc = prepare_waiting(w, f);
+  return rc;
+}
+
+int store_file_open(uv_loop_t *loop, const char *path, unsigned flags,
+                    uint64_t size, char *why, size_t why_len,
+                    struct store **out)
+{
+  struct wish w = {
+    .path = path,
+    .read_only = flags & STORE_FILE_READ_ONLY,
+    .create = flags & STORE_FILE_CREATE,
+    .size = size,
+    .why = why,
+    .why_len = why_len,
+  };
+  struct file *f;
+  int rc;
+
+  *out = NULL;
+  f = calloc(1, sizeof(*f));
+  if (!f)
+    return refuse(&w, -ENOMEM, "no memory left to open %s", path);
+  f->base.type = &store_file_type;
+  f->base.loop = loop;
+  f->base.read_only = w.read_only;
+  f->pool.run = store_file_run;
+  for (int i = 0; i < STORE_POOL_WIDTH; i++)
+    f->fd[i] = -1;
+
+  rc = open_there(&w, &f->fd[0]);
+  if (!rc)
+    rc = prepare(&w, f);
+  if (rc) {
+    store_close(&f->base);
+    return rc;
+  }
+  *out = &f->base;
+  return 0;
+}

@@ -1,0 +1,92 @@
+/* task.h - one coroutine of the host: a command, an open, a spawned job.
+ *
+ * A task runs a Lua function until it returns, fails or is cancelled, and
+ * reports exactly once.  This is the only door into a handler's code that may
+ * wait.  Every wait is the same four steps: check the arguments, arm, tell
+ * task_wait() how to disarm, yield.
+ *
+ *   task_start --> RUNNING --> OK, FAILED
+ *                   |   ^
+ *         task_wait v   | task_wake
+ *                  WAITING --task_cancel--> CANCELLED
+ */
+#ifndef TASK_H
+#define TASK_H
+
+#include <lua.h>
+
+#include "shard.h"
+#include "timer.h"
+
+struct cmd;
+struct device;
+struct state;
+struct task;
+
+enum task_end { TASK_OK, TASK_FAILED, TASK_CANCELLED };
+
+LIST_HEAD(task_list, task);
+
+/* Runs once per started task.  `co` holds the results (TASK_OK), the error
+ * object and a traceback or nil (TASK_FAILED), or nothing. */
+typedef void task_done(struct task *t, enum task_end how, lua_State *co);
+
+struct task {
+  struct job job;
+  LIST_ENTRY(task) sibling;     /* among the parent's, or the device's own */
+  struct task_list children;
+  struct task *parent;
+  struct state *state;
+  struct device *dev;
+  struct cmd *cmd;              /* the command it works for, or NULL */
+  lua_State *co;
+  int co_ref;
+
+  task_done *done;
+  void *arg;                    /* the starter's */
+  int nargs;                    /* values to resume with */
+  bool started, waiting, listed;
+  bool locks;                   /* has taken range locks, for no command */
+  void (*disarm)(struct task *t);
+  void *wait;                   /* what it waits for; the wait's own */
+  int rc;                       /* how the wait ended; the wait's own */
+  struct timer timer;
+  struct task *next_idle;
+};
+
+/* A task for `dev` (may be NULL while there is none yet) and `cmd` (or NULL);
+ * push the function and its arguments on t->co and call task_run().  NULL: out
+ * of memory. */
+struct task *task_new(struct state *st, struct device *dev, struct cmd *cmd,
+                      task_done *done, void *arg);
+
+/* Runs it now, as far as it goes without waiting.  `done` may be called. */
+void task_run(struct task *t, int nargs);
+
+/* The same from the shard's queue: for callers inside Lua. */
+void task_run_later(struct task *t, int nargs);
+
+/* In a binding: the running task, which must be L itself; raises if L may not
+ * wait ("sleep: only inside a command ..."). */
+struct task *task_waiter(lua_State *L, const char *what);
+
+/* In a binding, last thing: `return task_wait(L, t, disarm, k)`.  `k`, if any,
+ * continues with what task_wake() left on the stack. */
+int task_wait(lua_State *L, struct task *t, void (*disarm)(struct task *),
+              lua_KFunction k);
+
+/* Ends the wait; `nargs` values were pushed on t->co.  The task goes on from
+ * the shard's queue. */
+void task_wake(struct task *t, int nargs);
+
+/* Ends a waiting task, its children first: <close> variables run, `done` gets
+ * TASK_CANCELLED.  Harmless on NULL. */
+void task_cancel(struct task *t);
+
+/* The task whose Lua code is running on this thread, or NULL. */
+struct task *task_running(void);
+
+/* Frees the pool of a state that is being closed. */
+void task_pool_free(struct state *st);
+
+#endif

@@ -1,0 +1,187 @@
+--- `tcmu-lua serve`: the order of start and stop, signals, the event loop.
+--
+-- Runs on luv's default loop in the control thread; the shards have loops and
+-- threads of their own.  Nothing here serves a command.
+
+local catalog = require "tcmu.catalog"
+local core = require "tcmu.core"
+local deputy = require "tcmu.deputy"
+local devices = require "tcmu.devices"
+local doctor = require "tcmu.doctor"
+local events = require "tcmu.events"
+local jobs = require "tcmu.jobs"
+local processes = require "tcmu.processes"
+local recovery = require "tcmu.recovery"
+local uv = require "luv"
+
+local control = {}
+
+-- When to say that all is ready although a device still hangs; milliseconds.
+local READY_LIMIT <const> = 40000
+
+local function log(level, text) core.log(level, "control", text) end
+
+-- Another tcmu-lua that answers the same events would answer them twice.
+local function served_already(nl)
+  for _, other in ipairs(processes.listeners(nl:group()) or {}) do
+    if other.name == "tcmu-lua" then return other.pid end
+  end
+end
+
+-- A netlink socket and the answers switched on, or nil: it has been said why.
+local function connect()
+  local sound = true
+  for _, finding in ipairs(doctor.kernel()) do
+    if not finding.ok then
+      log("error", finding.text)
+      sound = false
+    end
+  end
+  if not sound then return nil end
+
+  local nl, why = core.netlink.open()
+  if not nl then
+    log("error", why)
+    return nil
+  end
+  local pid = served_already(nl)
+  if pid then
+    log("error", ("process %d is a tcmu-lua that serves already: stop it " ..
+                  "with 'kill %d'"):format(pid, pid))
+    return nil
+  end
+  local ok, message = nl:set_features(1)
+  if not ok then
+    log("error", message)
+    return nil
+  end
+  return nl
+end
+
+-- Calls fn when the descriptor is readable.
+local function on_readable(fd, fn)
+  local poll = uv.new_poll(fd)
+  poll:start("r", jobs.callback(core.log, fn))
+end
+
+-- Takes SET_FEATURES back, or every enable hangs from now on; unless
+-- another program counts on it.
+local function take_back(nl)
+  local others = processes.listeners(nl:group())
+  if others and #others > 0 then
+    log("info", ("%s (process %d) listens too: the kernel goes on waiting " ..
+        "for answers"):format(others[1].name, others[1].pid))
+    return
+  end
+  local ok, why = nl:set_features(0)
+  if not ok then log("error", why) end
+end
+
+local function stopped_text(blocked)
+  if blocked == 0 then return "stopped" end
+  return ("stopped; %d devices are blocked: initiators get BUSY and give up " ..
+          "after about two minutes, so start again before"):format(blocked)
+end
+
+-- sd_notify(3); outside systemd nobody wants to know.
+local function notify(text)
+  local address = os.getenv "NOTIFY_SOCKET"
+  if not address then return end
+  local ok, why = core.sd_notify(address, text)
+  if not ok then log("warning", address .. ": " .. why) end
+end
+
+local Server = {}
+Server.__index = Server
+
+function Server:begin_stop(name)
+  if self.stopping then
+    log("warning", name .. " again: leaving at once, with commands in flight")
+    os.exit(1, false)
+  end
+  self.stopping = true
+  log("info", name .. ": blocking the devices, finishing what is in flight")
+  notify("STOPPING=1")
+  local blocked, clean = self.devices:stop()
+  take_back(self.netlink)
+  self.code = clean and 0 or 1
+  log("info", stopped_text(blocked))
+  uv.stop()
+end
+
+function Server:handle_signals()
+  local function on(name, fn)
+    local signal = uv.new_signal()
+    signal:start(name, jobs.callback(core.log, fn))
+  end
+  on("sigterm", function() self:begin_stop("SIGTERM") end)
+  on("sigint", function() self:begin_stop("SIGINT") end)
+  on("sighup", function()
+    log("info", "SIGHUP: nothing to reload; restart to take new handlers in")
+  end)
+end
+
+function Server:take_events()
+  local received, lost = self.netlink:receive()
+  if not received then
+    log("error", "netlink: " .. lost)
+    return
+  end
+  for _, event in ipairs(received) do
+    jobs.start(core.log, events.take, self.devices, event)
+  end
+  if lost then
+    log("warning", "netlink events were lost: looking for those who wait")
+    recovery.answer(self.devices)
+  end
+end
+
+-- In a job.  Only then are events polled for: none is taken twice.
+function Server:start(names)
+  recovery.answer(self.devices)
+  on_readable(self.netlink:fd(), function() self:take_events() end)
+  recovery.take_over(self.devices, READY_LIMIT)
+  log("info", ("ready: %d devices, handlers: %s"):format(
+      self.devices:count("serving"), table.concat(names, " ")))
+  notify("READY=1")
+end
+
+--- Serves until a signal.  Waits; prints to the log only.
+-- @param options  { handlers = directories and files, shards = how many (or
+-- nil: one per processor), sole = answer for subtypes that nobody has }
+-- @return exit code: 0 after a clean stop, 1 otherwise
+function control.serve(options)
+  core.raise_nofile()
+  local nl <close> = connect()
+  if not nl then return 1 end
+  local io, why = deputy.start(core.log)
+  if not io then
+    log("error", why)
+    return 1
+  end
+
+  local paths, names = catalog.find(options.handlers)
+  local pool = core.shards { count = options.shards or core.cpus() }
+  local held = devices.new {
+    netlink = nl,
+    pool = pool,
+    log = core.log,
+    io = io,
+    handlers = paths,
+    sole = options.sole,
+  }
+  local server = setmetatable({ netlink = nl, devices = held }, Server)
+
+  server:handle_signals()
+  on_readable(pool:fd(), function()
+    for _, message in ipairs(pool:receive()) do held:message(message) end
+  end)
+  jobs.start(core.log, server.start, server, names)
+  uv.run()
+
+  -- A shard that did not finish would be waited for without end.
+  if server.code ~= 0 or not pool:stop() then os.exit(1, false) end
+  return 0
+end
+
+return control

@@ -1,0 +1,305 @@
+--- The devices that this process serves: which shard has which, and the way
+--- there and back.  What the kernel says about them is in tcmu.events.
+--
+-- The work is a shard's, which answers every message once.  What is done to one
+-- device is done by jobs, one after the other; only its removal does not wait.
+--
+--              add answered 0               stop answered
+--    adding ------------------> serving ------------------> stopped
+--       |                          | ring broken
+--       | refused at start-up      v
+--       +--------> refused      parked        removed: forgotten, from any
+
+local catalog = require "tcmu.catalog"
+local configfs = require "tcmu.configfs"
+local jobs = require "tcmu.jobs"
+local uio = require "tcmu.uio"
+local watch = require "tcmu.watch"
+
+local ENOENT <const> = 2
+local EINVAL <const> = 22
+local ETIMEDOUT <const> = 110
+
+-- Milliseconds: how long a shard may take to answer, how long all of them may
+-- take to stop, and how long somebody else's enable may hang unmentioned.
+local LIMITS <const> = { answer = 25000, stop = 30000, patience = 5000 }
+
+local devices = {}
+
+local Devices = {}
+Devices.__index = Devices
+
+--- @param of  { netlink, pool (core.shards), log = function(level, who, text),
+-- io = for configfs, handlers = { [name] = path }, sole, limits as LIMITS, and
+-- for tests roots = { configfs, uio, proc, parameters } }
+function devices.new(of)
+  return setmetatable({
+    netlink = of.netlink,
+    pool = of.pool,
+    log = of.log,
+    io = of.io,
+    handlers = of.handlers,
+    sole = of.sole,
+    limits = setmetatable(of.limits or {}, { __index = LIMITS }),
+    roots = of.roots or {},
+    by_minor = {},
+    by_id = {},
+    last_id = 0,
+    load = {},                  -- devices per shard
+  }, Devices)
+end
+
+--- The configfs directory of a device.
+function Devices:directory(hba, name)
+  return configfs.device(hba, name, self.roots.configfs, self.io)
+end
+
+--- Makes a record of a device that uio.parse() has found.
+function Devices:remember(found)
+  self.last_id = self.last_id + 1
+  local record = setmetatable({
+    id = self.last_id,          -- for the shards; never used again
+    who = found.hba .. "/" .. found.name,
+    configfs = self:directory(found.hba, found.name),
+    state = "adding",
+    replies = true,             -- the kernel waits for our answers
+    jobs = jobs.queue(self.log),
+    asked = {},
+    stale = {},
+  }, { __index = found })
+  self.by_minor[record.minor] = record
+  self.by_id[record.id] = record
+  return record
+end
+
+--- The kernel's device is gone, or never was ours.
+function Devices:forget(record)
+  record.gone = true
+  if record.watch then record.watch:stop() end
+  if record.shard then
+    self.load[record.shard] = self.load[record.shard] - 1
+  end
+  self.by_id[record.id] = nil
+  if self.by_minor[record.minor] == record then
+    self.by_minor[record.minor] = nil
+  end
+end
+
+--- How many devices are in a state.
+function Devices:count(state)
+  local n = 0
+  for _, record in pairs(self.by_id) do
+    if record.state == state then n = n + 1 end
+  end
+  return n
+end
+
+--- Messages to and from shards -----------------------------------------------
+
+local function least_loaded(self)
+  local best
+  for shard = 1, self.pool:count() do
+    self.load[shard] = self.load[shard] or 0
+    if not best or self.load[shard] < self.load[best] then best = shard end
+  end
+  return best
+end
+
+--- Sends a message and waits, in a job, for its answer.
+-- @return 0; or -errno, message; -ETIMEDOUT if there is none
+function Devices:ask(record, verb, fields)
+  local status, why = jobs.wait(self.limits.answer, function(wake)
+    record.asked[verb] = record.asked[verb] or {}
+    table.insert(record.asked[verb], wake)
+    self.pool:send(record.shard, record.id, verb, fields)
+  end)
+  if status then return status, why end
+  return -ETIMEDOUT, ("its shard did not '%s': %s"):format(verb, why)
+end
+
+--- Takes one message of a shard.
+function Devices:message(message)
+  local record = self.by_id[message.device]
+  if not record then return end
+
+  if message.verb == "parked" then
+    record.state = "parked"
+    self.log("error", record.who, ("%s: the device is parked; restart " ..
+             "'tcmu-lua serve', which empties its ring"):format(message.why))
+    return
+  end
+  local wake = table.remove(record.asked[message.verb] or {}, 1)
+  if wake then wake(message.status, message.why) end
+end
+
+--- Attaching -----------------------------------------------------------------
+
+-- Tells the shard some values again.  Several writes in a row make one job.
+function Devices:refresh(record, verb, read)
+  if record.stale[verb] then return end
+  record.stale[verb] = true
+  record.jobs:submit(function()
+    record.stale[verb] = nil
+    local fields = not record.gone and read()
+    if not fields or record.gone or record.state ~= "serving" then return end
+    local status, why = self:ask(record, verb, fields)
+    if status ~= 0 then self.log("warning", record.who, why or verb) end
+  end)
+end
+
+local function watch_writes(self, record)
+  return watch.start(record.configfs, { "wwn", "attrib" },
+    jobs.callback(self.log, function(directory, file)
+      if directory == "wwn" then
+        self:refresh(record, "wwn", function() return record.configfs:wwn() end)
+      elseif file == "cmd_time_out" then
+        self:refresh(record, "time_out", function()
+          local seconds = record.configfs:number("attrib/cmd_time_out")
+          return seconds and { cmd_time_out = seconds }
+        end)
+      end
+    end))
+end
+
+-- What the shard must know; nil, message if the device cannot be served.
+function Devices:describe(record)
+  local facts, why = record.configfs:facts()
+  if not facts then return nil, why end
+  why = configfs.unsound(facts.size, facts.block_size)
+  if why then return nil, why end
+  local map_size, message = uio.map_size(record.minor, self.roots.uio)
+  if not map_size then return nil, message end
+
+  local fields = record.configfs:wwn()
+  for key, value in pairs(facts) do fields[key] = value end
+  fields.handler, fields.options_text =
+    catalog.resolve(self.handlers, record.config)
+  fields.name = record.name
+  fields.hba = record.hba
+  fields.config = record.config
+  fields.uio = record.uio
+  fields.map_size = map_size
+  return fields
+end
+
+local function want_aborts(self, record)
+  local ok, why, code = record.configfs:write("attrib/tmr_notification", 1)
+  if not ok and code ~= ENOENT then
+    self.log("warning", record.who, "aborts will not reach the handler: " ..
+             why)
+  end
+end
+
+--- Gives the device to a shard, in a job.
+-- @return 0; or -errno, message
+function Devices:attach(record)
+  -- First the watch, then the values: a write between them is seen twice.
+  record.watch = watch_writes(self, record)
+  local fields, why = self:describe(record)
+  if not fields then return -EINVAL, why end
+  want_aborts(self, record)
+
+  record.size = fields.size
+  record.block_size = fields.block_size
+  record.shard = least_loaded(self)
+  self.load[record.shard] = self.load[record.shard] + 1
+  local status, message = self:ask(record, "add", fields)
+  if status == 0 then
+    record.state = "serving"
+  elseif status == -ETIMEDOUT then
+    self.pool:send(record.shard, record.id, "remove", {})
+  end
+  return status, message
+end
+
+--- Start and stop ------------------------------------------------------------
+
+-- In a job.  True if the device is one to attach, its ring now empty.
+local function prepare(self, record)
+  local ok, why, code = record.configfs:block()
+  if not ok and code == EINVAL then
+    -- Not configured: its ADDED has yet to be answered and comes as an event.
+    self:forget(record)
+    return false
+  end
+  if ok then ok, why = record.configfs:reset_ring() end
+  return ok, why
+end
+
+--- Takes over a device that was there before us: empties its ring, attaches
+--- and lets commands in.  One that is open elsewhere is not touched.  One that
+--- its handler refuses stays blocked: BUSY keeps the initiators trying, where
+--- a ring without a reader would cost them a time-out per command.
+-- @param found  of uio.scan()
+-- @param done   called when that is over, whatever the end
+function Devices:recover(found, done)
+  if not catalog.resolve(self.handlers, found.config) then return done() end
+  local who = found.hba .. "/" .. found.name
+  local busy, trouble = uio.busy(found.uio)
+  if busy ~= false then
+    self.log("warning", who, busy and found.uio .. " is open in another " ..
+             "process: left alone; 'tcmu-lua doctor' names it" or trouble)
+    return done()
+  end
+
+  local record = self:remember(found)
+  record.jobs:submit(function()
+    local ready, why = prepare(self, record)
+    if ready then
+      local status, message = self:attach(record)
+      ready, why = status == 0, message
+    end
+    if ready and not self.stopping then
+      ready, why = record.configfs:unblock()
+    end
+    if ready then
+      self.log("info", who, "taken over from before")
+    elseif not record.gone then
+      record.state = record.state == "serving" and "serving" or "refused"
+      self.log("error", who, ("%s; left blocked, initiators get BUSY: cure " ..
+               "it and start again, or type 'tcmu-lua delete %s'"):format(
+               why, record.name))
+    end
+    done()
+  end)
+end
+
+-- In a job of the record.  True if nothing of the device is in flight now.
+local function stop_one(self, record)
+  local idle = record.state ~= "serving" and record.state ~= "parked"
+  local status, why = 0, nil
+  if not idle then status, why = self:ask(record, "stop", {}) end
+  if record.gone then return true end
+  if status ~= 0 then self.log("error", record.who, why or "did not stop") end
+  record.state = "stopped"
+  return status == 0
+end
+
+--- Blocks all devices, then has the shards finish what is in flight; in a job.
+-- @return how many devices are blocked now, and whether all came to an end
+function Devices:stop()
+  self.stopping = true
+  local all, blocked = {}, 0
+  for _, record in pairs(self.by_id) do all[#all + 1] = record end
+  for _, record in ipairs(all) do
+    if record.watch then record.watch:stop() end
+    if not record.gone and record.configfs:block() then
+      blocked = blocked + 1
+    end
+  end
+
+  local ended = jobs.wait(self.limits.stop, function(wake)
+    local left, clean = #all, true
+    if left == 0 then wake(true) end
+    for _, record in ipairs(all) do
+      record.jobs:submit(function()
+        clean = stop_one(self, record) and clean
+        left = left - 1
+        if left == 0 then wake(clean) end
+      end)
+    end
+  end)
+  return blocked, ended == true
+end
+
+return devices

@@ -1,0 +1,154 @@
+--- Who answers a command: the handler, the device kind, or nobody.
+--
+-- For every device a table of 256 functions is made, one per opcode (and one
+-- for commands that meet a unit attention), which C calls as f(self, cmd).
+-- Replies are cut to the CDB's allocation length here, so that neither
+-- handlers nor kinds have to.
+
+local cdb = require "tcmu.cdb"
+local offer = require "tcmu.offer"
+local scsi = require "tcmu.scsi"
+
+local dispatch = {}
+
+local ATTENTION <const> = 257       -- index after the opcodes; as in cmd.c
+
+-- SPC-4 5.14: these never report a unit attention.
+local PASSES_ATTENTION <const> = {
+  [scsi.INQUIRY] = true, [scsi.REPORT_LUNS] = true, [scsi.REQUEST_SENSE] = true,
+}
+
+local function unsupported() error(scsi.INVALID_COMMAND_OPERATION_CODE) end
+
+-- The service action is in byte 1, or in bytes 8 and 9 of opcode 7Fh.
+local function action_of(cmd)
+  if cmd.opcode == 0x7F then return cmd:u16(8) end
+  return cmd:u8(1) & 0x1F
+end
+
+local function bad_action(cmd)
+  if cmd.opcode == 0x7F then error(scsi.INVALID_FIELD_IN_CDB:at(8)) end
+  error(scsi.INVALID_FIELD_IN_CDB:at(1, 4))
+end
+
+--- What the device kind answers to this command; raises if it does not have
+-- it.  The result is called with the handler's self and the command.
+function dispatch.kind_answer(dev, cmd)
+  local entry = dev.kind.on[cmd.opcode]
+  if type(entry) ~= "table" then
+    return entry or unsupported
+  end
+  return entry[action_of(cmd)] or bad_action(cmd)
+end
+
+-- Cuts what `answer` returns to what the CDB allows.
+local function cut(answer, field)
+  return function(self, cmd)
+    local reply = answer(self, cmd)
+    if reply == nil then return nil end
+    local most = cdb.get(cmd.cdb, field)
+    if #reply <= most then return reply end
+    if type(reply) == "string" then return reply:sub(1, most) end
+    return reply:get(0, most)
+  end
+end
+
+-- `answer`, with its reply cut if the layout says where the length is.
+local function cutting(dev, opcode, action, answer)
+  local layout = cdb.layout(opcode, action, dev.kind.layouts)
+  if layout and layout.allocation then
+    return cut(answer, layout.allocation)
+  end
+  return answer
+end
+
+-- The function for one opcode and service action (nil: it has none).
+local function choose(dev, opcode, action)
+  if not offer.has(dev, opcode, action) then return nil end
+  local own = dev.handler.on and dev.handler.on[opcode]
+  if type(own) == "table" then own = own[action] end
+  local kind = dev.kind.on[opcode]
+  if type(kind) == "table" then kind = kind[action] end
+  return cutting(dev, opcode, action, own or kind)
+end
+
+-- One function for an opcode that has service actions.
+local function by_action(dev, opcode, actions)
+  local chosen = {}
+  for action in pairs(actions) do
+    chosen[action] = choose(dev, opcode, action)
+  end
+  if next(chosen) == nil then return unsupported end
+  return function(self, cmd)
+    local answer = chosen[action_of(cmd)] or bad_action(cmd)
+    return answer(self, cmd)
+  end
+end
+
+local function actions_of(dev, opcode)
+  local actions
+  for _, on in ipairs { dev.kind.on, dev.handler.on or {} } do
+    if type(on[opcode]) == "table" then
+      actions = actions or {}
+      for action in pairs(on[opcode]) do actions[action] = true end
+    end
+  end
+  return actions
+end
+
+local function attention(dev, routes)
+  return function(self, cmd)
+    if not PASSES_ATTENTION[cmd.opcode] then
+      local raised = dev.attention
+      dev:set { attention = false }
+      if raised then error(raised) end
+    end
+    return routes[cmd.opcode + 1](self, cmd)
+  end
+end
+
+--- The table of a device: routes[opcode + 1] = function(self, cmd).
+function dispatch.routes(dev)
+  local routes = {}
+  for opcode = 0, 255 do
+    local own = dev.handler.on and dev.handler.on[opcode]
+    local actions = actions_of(dev, opcode)
+    local answer
+    if actions and type(own) ~= "function" then
+      answer = by_action(dev, opcode, actions)
+    else
+      answer = choose(dev, opcode) or unsupported
+    end
+    routes[opcode + 1] = answer
+  end
+  routes[ATTENTION] = attention(dev, routes)
+  return routes
+end
+
+-- Opcodes that C can serve from a store, or enter a handler for.
+local READS <const> = { 0x08, 0x28, 0x88, 0xA8 }
+local WRITES <const> = { 0x0A, 0x2A, 0x8A, 0xAA }
+local SYNCS <const> = { 0x35, 0x91 }
+
+--- Tells C which opcodes need no Lua dispatcher: those of the kind that the
+-- handler leaves alone.
+function dispatch.shortcuts(dev, handle)
+  local function route(opcodes, who)
+    for _, opcode in ipairs(opcodes) do
+      local own = dev.handler.on and dev.handler.on[opcode]
+      local free = own == nil and dev.kind.direct and dev.kind.direct[opcode]
+      handle:route(opcode, free and who or "lua")
+    end
+  end
+
+  if dev.store then
+    route(READS, "store")
+    route(WRITES, dev.can.write and "store" or "lua")
+    route(SYNCS, dev.can.flush and "store" or "lua")
+  else
+    route(READS, dev.handler.read and "read" or "lua")
+    route(WRITES, dev.handler.write and "write" or "lua")
+  end
+end
+
+return dispatch

@@ -1,0 +1,209 @@
+--- What the kernel says about TCMU devices, and what it is answered.
+--
+-- A netlink event of a device of ours gets exactly one reply, once a shard has
+-- done what it asks or after a limit; until then the configfs write that caused
+-- it waits.  An event of anybody else's device gets none: another program may
+-- be about to answer it.
+
+local catalog = require "tcmu.catalog"
+local configfs = require "tcmu.configfs"
+local files = require "tcmu.files"
+local jobs = require "tcmu.jobs"
+local processes = require "tcmu.processes"
+local uio = require "tcmu.uio"
+
+local ENOENT <const> = 2
+local EIO <const> = 5
+local EBUSY <const> = 16
+local ENODEV <const> = 19
+local EINVAL <const> = 22
+local EOPNOTSUPP <const> = 95
+local ESHUTDOWN <const> = 108
+
+local STOPPING <const> = "refused: tcmu-lua is stopping"
+
+local OPENED <const> = "another process has opened it: left alone"
+
+local events = {}
+
+-- All of these take `held`, the devices of devices.new().
+
+local function reply(held, record, event, status, why)
+  if status ~= 0 then held.log("error", record.who, why or "refused") end
+  if not record.replies then return end
+  local ok, message, code = held.netlink:done(event, status)
+  -- ENODEV: nobody waits any more, reset_netlink has ended it.
+  if not ok and code ~= ENODEV then
+    held.log("error", record.who, "answering the kernel: " .. message)
+  end
+end
+
+-- Replies with what work() returns, status and message, also if it raises.
+local function answer(held, record, event, work)
+  local ok, status, why = xpcall(work, debug.traceback)
+  if not ok then status, why = -EIO, status end
+  reply(held, record, event, status, why)
+  return status
+end
+
+local function added(held, found, event)
+  local stale = held.by_minor[found.minor]
+  if stale then
+    if stale.shard then
+      held.pool:send(stale.shard, stale.id, "remove", {})
+    end
+    held:forget(stale)
+  end
+  if uio.busy(found.uio) then
+    held.log("info", found.hba .. "/" .. found.name, OPENED)
+    return
+  end
+
+  local record = held:remember(found)
+  record.jobs:submit(function()
+    local supported = record.configfs:number("attrib/nl_reply_supported")
+    record.replies = (supported or 1) > 0
+    local status = answer(held, record, event, function()
+      if held.stopping then return -ESHUTDOWN, STOPPING end
+      local result, why = held:attach(record)
+      if result == -EBUSY and uio.busy(record.uio) then
+        record.replies, why = false, OPENED
+      end
+      return result, why
+    end)
+    if status == 0 then
+      held.log("info", record.who, ("added: %s, %d bytes, shard %d"):format(
+               record.config, record.size, record.shard))
+    elseif not record.gone then
+      held:forget(record)
+    end
+  end)
+end
+
+-- Does not wait for the device's other jobs: one may hang in configfs for this.
+local function removed(held, record, event)
+  record.gone = true
+  if record.watch then record.watch:stop() end
+  if record.shard and record.state ~= "stopped" then
+    record.state = "removing"
+    local status, why = held:ask(record, "remove", {})
+    if status ~= 0 then held.log("warning", record.who, why or "remove") end
+  end
+  reply(held, record, event, 0)
+  held.log("info", record.who, "removed")
+  held:forget(record)
+end
+
+-- Why this new size is refused: -errno, message; nil if it is not.
+local function bad_size(record, size)
+  local why = configfs.unsound(size, record.block_size)
+  if why then return -EINVAL, why end
+  if size >= record.size or not record.configfs:exported() then return end
+  -- `tcmu-lua resize --force` has written the size to `control` before.
+  if record.configfs:number("attrib/dev_size") == size then return end
+  return -EBUSY, ("shrinking an exported disk from %d to %d bytes loses " ..
+                  "data: take its LUNs away first, or type 'tcmu-lua " ..
+                  "resize %s %d --force'"):format(
+                  record.size, size, record.name, size)
+end
+
+-- @return verb and fields for the shard; or nil, status, message
+local function change(held, record, event)
+  if held.stopping then return nil, -ESHUTDOWN, STOPPING end
+  if record.state ~= "serving" then
+    return nil, -ENODEV, "refused: no handler serves the device now"
+  end
+
+  if event.size then
+    local status, why = bad_size(record, event.size)
+    if status then return nil, status, why end
+    return "size", { size = event.size, force = event.size < record.size }
+  elseif event.write_cache ~= nil then
+    return "write_cache", { write_cache = event.write_cache }
+  elseif event.config then
+    local config = files.trim(event.config)
+    if uio.split_config(config) ~= record.subtype then
+      return nil, -EINVAL, ("'%s' is another handler's: delete the device " ..
+                            "and create it anew"):format(config)
+    end
+    return "config", { config = config }
+  end
+  return nil, -EOPNOTSUPP, "this kernel asks for a change unknown to tcmu-lua"
+end
+
+local function reconfig(held, record, event)
+  record.jobs:submit(function()
+    local verb, fields
+    local status = answer(held, record, event, function()
+      local refusal, why
+      verb, fields, why = change(held, record, event)
+      if not verb then
+        refusal, fields = fields, nil
+        return refusal, why
+      end
+      return held:ask(record, verb, fields)
+    end)
+    if status == 0 then
+      record.size = fields.size or record.size
+      record.config = fields.config or record.config
+      held.log("info", record.who, ("%s is now %s"):format(
+               verb, tostring(fields[verb])))
+    end
+  end)
+end
+
+local function name_hanging(held, found)
+  for _, wait in ipairs(processes.waiting(held.roots.proc)) do
+    if wait.hba == found.hba and wait.name == found.name then
+      held.log("warning", found.hba .. "/" .. found.name, ("process %d (%s) " ..
+        "hangs in enable, for no program serves '%s'; to free it, type '%s'")
+        :format(wait.pid, wait.process, found.subtype, processes.FREE))
+    end
+  end
+end
+
+-- A new device of a subtype that we do not serve.
+local function foreign(held, found, event)
+  local device = held:directory(found.hba, found.name)
+  if (device:number("attrib/nl_reply_supported") or 1) <= 0 then return end
+  if held.sole then
+    held.log("warning", found.hba .. "/" .. found.name,
+             ("refused: there is no handler '%s'"):format(found.subtype))
+    held.netlink:done(event, -ENOENT)
+    return
+  end
+  jobs.sleep(held.limits.patience)
+  name_hanging(held, found)
+end
+
+--- Takes one event of netlink's receive(), in a job.
+function events.take(held, event)
+  local found = uio.parse(event.device)
+  if not found then return end
+  found.minor = event.minor
+  found.uio = ("/dev/uio%d"):format(event.minor)
+
+  local record = held.by_minor[event.minor]
+  if event.command == "added" then
+    if catalog.resolve(held.handlers, found.config) then
+      added(held, found, event)
+    else
+      foreign(held, found, event)
+    end
+  elseif record and event.command == "removed" then
+    removed(held, record, event)
+  elseif record then
+    reconfig(held, record, event)
+  end
+end
+
+--- Refuses an event that cannot be done any more, if its device is ours.
+function events.refuse(held, event, status)
+  local found = uio.parse(event.device)
+  if catalog.resolve(held.handlers, found.config) and
+     uio.busy(("/dev/uio%d"):format(event.minor)) == false then
+    held.netlink:done(event, status)
+  end
+end
+
+return events

@@ -1,0 +1,214 @@
+--- MODE SENSE and MODE SELECT (SPC-4 clauses 6 and 7.5, SBC-3 6.4).
+--
+-- A mode page is a row of the table below: its body now, its body by default,
+-- which bits may be changed, and what a change does.  MODE SELECT checks the
+-- whole parameter list before it changes anything.  Saved values do not exist.
+
+local guard = require "tcmu.guard"
+local sense = require "tcmu.sense"
+
+local mode = {}
+
+local CURRENT <const>, CHANGEABLE <const>, DEFAULT <const> = 0, 1, 2
+local ALL_PAGES <const>, ALL_SUBPAGES <const> = 0x3F, 0xFF
+local WP <const>, DPOFUA <const> = 0x80, 0x10
+local BAD_LENGTH <const> = sense.constant.PARAMETER_LIST_LENGTH_ERROR
+local BAD_FIELD <const> = sense.constant.INVALID_FIELD_IN_PARAMETER_LIST
+local NO_SAVING <const> = sense.constant.SAVING_PARAMETERS_NOT_SUPPORTED
+
+-- What a device had before the first MODE SELECT: the default values.
+local opened = setmetatable({}, { __mode = "k" })
+
+local function settings_of(dev)
+  return { write_cache = dev.can.flush and dev.write_cache or false,
+           descriptor_sense = dev.descriptor_sense or false }
+end
+
+local function bit(condition, value) return condition and value or 0 end
+
+-- Pages ---------------------------------------------------------------------
+
+-- 01h: no retries and no reallocation that an initiator could see.
+local RECOVERY <const> = {
+  code = 0x01,
+  body = function() return ("\0"):rep(10) end,
+  changeable = function() return ("\0"):rep(10) end,
+}
+
+-- 08h: WCE, in byte 2 of the page.
+local CACHING <const> = {
+  code = 0x08,
+  body = function(settings)
+    return string.char(bit(settings.write_cache, 0x04)) .. ("\0"):rep(17)
+  end,
+  changeable = function(dev)
+    return string.char(bit(dev.can.flush, 0x04)) .. ("\0"):rep(17)
+  end,
+  change = function(settings, body)
+    settings.write_cache = body:byte(1) & 0x04 ~= 0
+  end,
+}
+
+-- 0Ah: D_SENSE and GLTSD, unrestricted reordering (the kernel passes no task
+-- attribute), TAS (the kernel answers aborted commands), no known limit for
+-- how long BUSY lasts.
+local CONTROL <const> = {
+  code = 0x0A,
+  body = function(settings)
+    return string.pack(">BBBBI2I2I2", 0x02 | bit(settings.descriptor_sense,
+                       0x04), 0x10, 0x00, 0x40, 0, 0xFFFF, 0)
+  end,
+  changeable = function() return "\x04" .. ("\0"):rep(9) end,
+  change = function(settings, body)
+    settings.descriptor_sense = body:byte(1) & 0x04 ~= 0
+  end,
+}
+
+--- The pages of a disk, in ascending order.
+mode.disk = { RECOVERY, CACHING, CONTROL }
+
+local function body_of(dev, page, control)
+  if control == CHANGEABLE then return page.changeable(dev) end
+  return page.body(control == DEFAULT and opened[dev] or settings_of(dev))
+end
+
+-- MODE SENSE ----------------------------------------------------------------
+
+-- All pages in one string; refuses a page or a subpage that does not exist.
+local function pages_for(dev, layout, wanted, subpage, control)
+  if subpage ~= 0 and subpage ~= ALL_SUBPAGES then
+    guard.refuse(layout, "subpage_code")
+  end
+  local out = {}
+  for _, page in ipairs(dev.kind.mode) do
+    if wanted == page.code or wanted == ALL_PAGES then
+      out[#out + 1] = string.pack(">Bs1", page.code,
+                                  body_of(dev, page, control))
+    end
+  end
+  if #out == 0 then guard.refuse(layout, "page_code") end
+  return table.concat(out)
+end
+
+-- SBC-3 6.4.2: the short descriptor says FFFFFFFFh where the number does not
+-- fit.
+local function block_descriptor(dev, long)
+  local blocks <const> = dev.size // dev.block_size
+  if long then return string.pack(">I8I4I4", blocks, 0, dev.block_size) end
+  return string.pack(">I4I4", math.min(blocks, 0xFFFFFFFF), dev.block_size)
+end
+
+--- MODE SENSE (6) and (10).
+function mode.sense(_, cmd, layout)
+  local dev <const> = cmd.dev
+  local control <const> = guard.field(cmd, layout, "pc")
+  if control > DEFAULT then error(NO_SAVING) end
+  local pages = pages_for(dev, layout, guard.field(cmd, layout, "page_code"),
+                          guard.field(cmd, layout, "subpage_code"), control)
+
+  local long <const> = guard.field(cmd, layout, "llbaa") == 1
+  local descriptor = ""
+  if guard.field(cmd, layout, "dbd") == 0 then
+    descriptor = block_descriptor(dev, long)
+  end
+  local writable <const> = dev.can.write and not dev.read_only
+  local specific <const> = bit(not writable, WP) | DPOFUA
+  if layout.length == 6 then
+    return string.pack(">BBBs1", 3 + #descriptor + #pages, 0, specific,
+                       descriptor) .. pages
+  end
+  return string.pack(">I2BBBBs2", 6 + #descriptor + #pages, 0, specific,
+                     bit(long and descriptor ~= "", 0x01), 0,
+                     descriptor) .. pages
+end
+
+-- MODE SELECT ---------------------------------------------------------------
+
+local function wrong_at(at, bits)
+  local left = bits and 7
+  while left and bits & 1 << left == 0 do left = left - 1 end
+  error(BAD_FIELD:at_param(at, left))
+end
+
+-- A descriptor may repeat what is; formatting is not done here.
+local function check_descriptor(dev, list, at, length, long)
+  local size <const> = long and 16 or 8
+  if length == 0 then return end
+  if length ~= size then wrong_at(at - (long and 2 or 1)) end
+  if at + size > #list then error(BAD_LENGTH) end
+  local given = list:sub(at + 1, at + size)
+  local blocks, block_size
+  if long then
+    blocks, block_size = string.unpack(">I8xxxxI4", given)
+  else
+    blocks, block_size = string.unpack(">I4xI3", given)
+  end
+  local full = dev.size // dev.block_size
+  if not long then full = math.min(full, 0xFFFFFFFF) end
+  if blocks ~= 0 and blocks ~= full then wrong_at(at) end
+  if block_size ~= dev.block_size then wrong_at(at + size - 3) end
+end
+
+local function page_called(dev, code)
+  for _, page in ipairs(dev.kind.mode) do
+    if page.code == code then return page end
+  end
+  return nil
+end
+
+-- Checks the page at `at` and returns it, its body and where the next starts.
+local function check_page(dev, list, at)
+  local code, length = list:byte(at + 1, at + 2)
+  if not length then error(BAD_LENGTH) end
+  local page = code & 0xC0 == 0 and page_called(dev, code)
+  if not page then wrong_at(at) end
+  local now, changeable = body_of(dev, page, CURRENT), page.changeable(dev)
+  if length ~= #now then wrong_at(at + 1) end
+  if at + 2 + length > #list then error(BAD_LENGTH) end
+  local body = list:sub(at + 3, at + 2 + length)
+  for i = 1, length do
+    local wrong = (body:byte(i) ~ now:byte(i)) & ~changeable:byte(i)
+    if wrong ~= 0 then wrong_at(at + 1 + i, wrong) end
+  end
+  return page, body, at + 2 + length
+end
+
+-- Writes that were told GOOD from the cache are on the medium before the cache
+-- is off.
+local function apply(dev, settings)
+  local before = settings_of(dev)
+  opened[dev] = opened[dev] or before
+  local changes = {}
+  for name, value in pairs(settings) do
+    if value ~= before[name] then changes[name] = value end
+  end
+  if next(changes) == nil then return end
+  dev:set(changes)
+  if changes.write_cache == false then dev:flush(0, dev.size) end
+end
+
+--- MODE SELECT (6) and (10).
+function mode.select(_, cmd, layout)
+  local dev <const> = cmd.dev
+  local list = guard.parameters(cmd, layout)
+  if list == "" then return end
+  if guard.field(cmd, layout, "pf") == 0 then guard.refuse(layout, "pf") end
+
+  local short <const> = layout.length == 6
+  local at = short and 4 or 8
+  if #list < at then error(BAD_LENGTH) end
+  local long <const> = not short and list:byte(5) & 0x01 ~= 0
+  local descriptor = short and list:byte(4) or string.unpack(">I2", list, 7)
+  check_descriptor(dev, list, at, descriptor, long)
+  at = at + descriptor
+
+  local settings = settings_of(dev)
+  while at < #list do
+    local page, body
+    page, body, at = check_page(dev, list, at)
+    if page.change then page.change(settings, body) end
+  end
+  apply(dev, settings)
+end
+
+return mode

@@ -1,0 +1,121 @@
+--- What /proc tells about the others: who listens to the kernel's TCMU events,
+--- and which configfs writes hang because nobody answered one.
+--
+-- A hanging write sits in state D, so its kernel stack shows it; what it writes
+-- to is among its open files.  Reading stacks takes root.
+
+local files = require "tcmu.files"
+local uv = require "luv"
+
+local processes = {}
+
+processes.ROOT = "/proc"
+
+--- What frees every hanging operation, to be typed in a shell.
+processes.FREE = "cd /sys/module/target_core_user/parameters; " ..
+  "echo 1 >block_netlink; echo 1 >reset_netlink; echo 0 >block_netlink"
+
+local NETLINK_GENERIC <const> = 16
+
+-- The file that is written says which event the kernel has sent.
+local COMMANDS <const> = {
+  ["enable"] = "added",
+  ["attrib/dev_size"] = "reconfig",
+  ["attrib/dev_config"] = "reconfig",
+  ["attrib/emulate_write_cache"] = "reconfig",
+}
+
+local function name_of(root, pid)
+  return files.read(("%s/%s/comm"):format(root, pid)) or "?"
+end
+
+--- Processes, but this one, that listen to a netlink group.
+-- @param group  its number
+-- @return list of { pid, name }, or nil if that cannot be known
+function processes.listeners(group, root)
+  root = root or processes.ROOT
+  local text = group <= 32 and files.read(root .. "/net/netlink")
+  if not text then return nil end
+
+  local found, seen = {}, { [uv.os_getpid()] = true }
+  for line in text:gmatch("[^\n]+") do
+    local protocol, port, groups = line:match("^%x+%s+(%d+)%s+(%d+)%s+(%x+)")
+    if protocol and tonumber(protocol) == NETLINK_GENERIC and
+       tonumber(groups, 16) >> (group - 1) & 1 == 1 then
+      -- libnl counts a process's sockets above bit 22 of the port.
+      local pid = math.tointeger(tonumber(port)) & 0x3fffff
+      if not seen[pid] then
+        seen[pid] = true
+        found[#found + 1] = { pid = pid, name = name_of(root, pid) }
+      end
+    end
+  end
+  return found
+end
+
+-- What a task in state D waits for, if it is an answer over netlink.
+local function waits_for_answer(task)
+  local stat = files.read(task .. "/stat")
+  if not stat or stat:match("%) (%a)") ~= "D" then return nil end
+  local stack = files.read(task .. "/stack") or files.read(task .. "/wchan")
+  return stack and stack:find("tcmu_", 1, true) and
+    (stack:find("netlink", 1, true) or stack:find("genl", 1, true)) and stack
+end
+
+local function written_file(process)
+  for _, fd in ipairs(files.list(process .. "/fd")) do
+    local to = files.link(process .. "/fd/" .. fd)
+    local hba, name, file =
+      (to or ""):match("/core/(user_%d+)/([^/]+)/(.+)$")
+    if hba and COMMANDS[file] then return hba, name, file end
+  end
+end
+
+--- Processes that have one of `paths` open.
+-- @return { [path] = { pid, name } }
+function processes.holders(paths, root)
+  root = root or processes.ROOT
+  local wanted, found = {}, {}
+  for _, path in ipairs(paths) do wanted[path] = true end
+  if not next(wanted) then return found end
+
+  for _, pid in ipairs(files.list(root)) do
+    local fds = pid:find("^%d+$") and ("%s/%s/fd"):format(root, pid)
+    for _, fd in ipairs(fds and files.list(fds) or {}) do
+      local to = files.link(fds .. "/" .. fd)
+      if wanted[to] then
+        found[to] = { pid = math.tointeger(pid), name = name_of(root, pid) }
+      end
+    end
+  end
+  return found
+end
+
+--- Configfs operations that wait for somebody's netlink answer now.
+-- @return list of { pid, process, command = "added", "reconfig" or "removed" }
+-- and, but for "removed", which /proc cannot tell, { hba, name, file }
+function processes.waiting(root)
+  root = root or processes.ROOT
+  local found = {}
+  for _, pid in ipairs(files.list(root)) do
+    local process = pid:find("^%d+$") and ("%s/%s"):format(root, pid)
+    for _, tid in ipairs(process and files.list(process .. "/task") or {}) do
+      local stack = waits_for_answer(process .. "/task/" .. tid)
+      if stack then
+        local hba, name, file = written_file(process)
+        local removes = stack:find("rmdir", 1, true) ~= nil
+        found[#found + 1] = {
+          pid = math.tointeger(pid),
+          process = name_of(root, pid),
+          command = removes and "removed" or COMMANDS[file],
+          hba = not removes and hba or nil,
+          name = not removes and name or nil,
+          file = not removes and file or nil,
+        }
+      end
+    end
+  end
+  return found
+end
+
+return processes

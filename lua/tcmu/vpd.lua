@@ -1,0 +1,103 @@
+--- The vital product data pages of a disk (SPC-4 7.8, SBC-3 6.5).
+--
+-- A page is a function of the device that gives its body; the header and page
+-- 00h follow from the table.  Only what is true of the device is told.
+
+local identity = require "tcmu.identity"
+local limits = require "tcmu.limits"
+local offer = require "tcmu.offer"
+
+local vpd = {}
+
+local ASCII <const>, BINARY <const> = 2, 1
+local T10_VENDOR <const>, NAA <const> = 1, 3
+local WRITE_SAME_10 <const>, WRITE_SAME_16 <const> = 0x41, 0x93
+local UNMAP <const> = 0x42
+
+-- 80h: four spaces where there is no serial (SPC-4 7.8.15).
+local function unit_serial_number(dev)
+  return identity.serial(dev) or "    "
+end
+
+local function designator(code_set, kind, body)
+  return string.pack(">BBBs1", code_set, kind, 0, body)
+end
+
+-- 83h: T10 vendor ID and NAA.  Without a serial there is nothing that tells
+-- this disk from one on another host, so the list stays empty: a made-up
+-- identity could make a multipath driver take two disks for one.
+local function device_identification(dev)
+  local list = {}
+  local serial = identity.serial(dev)
+  if serial and #serial <= 0xFF - 8 then
+    list[#list + 1] = designator(ASCII, T10_VENDOR,
+                                 identity.padded(dev, "vendor", 8) .. serial)
+  end
+  local naa = identity.naa(dev)
+  if naa then list[#list + 1] = designator(BINARY, NAA, naa) end
+  return table.concat(list)
+end
+
+-- B0h, in the length of SBC-3 (3Ch).  WSNZ is 1: WRITE SAME of 0 blocks is
+-- refused rather than taken for "to the end", which no limit could bound.
+local function block_limits(dev)
+  local most <const> = limits.of(dev)
+  local valid <const> = most.unmap_granularity > 0 and 1 << 31 or 0
+  return string.pack(">BBI2I4I4I4I4I4I4I4I8c20",
+    1,                              -- WSNZ
+    0,                              -- MAXIMUM COMPARE AND WRITE LENGTH
+    0,                              -- OPTIMAL TRANSFER LENGTH GRANULARITY
+    most.transfer,
+    0,                              -- OPTIMAL TRANSFER LENGTH
+    0,                              -- MAXIMUM PREFETCH LENGTH
+    most.unmap_blocks,
+    most.unmap_descriptors,
+    most.unmap_granularity,
+    valid,                          -- UGAVALID, alignment 0
+    most.write_same,
+    ("\0"):rep(20))
+end
+
+-- B1h: no medium that turns.
+local function block_device_characteristics()
+  return string.pack(">I2c58", 0x0001, ("\0"):rep(58))
+end
+
+-- B2h.  LBPRZ: what is unmapped reads as zeroes, which stores and handlers
+-- must see to.
+local function logical_block_provisioning(dev)
+  local thin <const> = dev.can.unmap
+  local flags = 0
+  if offer.has(dev, UNMAP) then flags = flags | 0x80 end
+  if thin and offer.has(dev, WRITE_SAME_16) then flags = flags | 0x40 end
+  if thin and offer.has(dev, WRITE_SAME_10) then flags = flags | 0x20 end
+  if thin then flags = flags | 0x04 end
+  return string.pack(">BBBB", 0, flags, thin and 0x02 or 0x00, 0)
+end
+
+--- Pages that every device has.
+vpd.common = {
+  [0x80] = unit_serial_number,
+  [0x83] = device_identification,
+}
+
+--- The pages of a disk.
+vpd.disk = {
+  [0x80] = unit_serial_number,
+  [0x83] = device_identification,
+  [0xB0] = block_limits,
+  [0xB1] = block_device_characteristics,
+  [0xB2] = logical_block_provisioning,
+}
+
+--- The body of a page as this device has it, or nil for one that it lacks.
+function vpd.body(dev, page)
+  local pages <const> = dev.kind.vpd
+  if page ~= 0 then return pages[page] and pages[page](dev) end
+  local list = { 0 }
+  for code in pairs(pages) do list[#list + 1] = code end
+  table.sort(list)
+  return string.char(table.unpack(list))
+end
+
+return vpd
