@@ -1,4 +1,4 @@
-# tcmu-lua: make help lists what can be made.
+# tcmu-lua.  `make help` lists the targets; V=1 shows the commands.
 
 CC ?= cc
 PKG_CONFIG ?= pkg-config
@@ -10,38 +10,48 @@ LUADIR ?= $(PREFIX)/share/lua/5.4
 LIBDIR ?= $(PREFIX)/lib/lua/5.4
 DATADIR ?= $(PREFIX)/share/tcmu-lua
 MANDIR ?= $(PREFIX)/share/man
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 CFLAGS ?= -O2 -g
+BUILD ?= build
+BINARY ?= tcmu-lua
 
 PACKAGES := lua5.4 libuv libnl-genl-3.0
-BUILD := build
-
-OUR_CFLAGS := -std=gnu11 -fPIC -fvisibility=hidden -pthread \
-  -ftls-model=initial-exec -fno-strict-aliasing \
+OUR_CFLAGS = -std=gnu11 -fPIC -fvisibility=hidden -pthread \
+  -ftls-model=initial-exec \
   -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
   -DLUADIR='"$(LUADIR)"' -DHANDLERDIR='"$(DATADIR)/handlers"' \
-  $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
-LIBS_HOST := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
-LIBS_CORE := $(shell $(PKG_CONFIG) --libs libuv libnl-genl-3.0 2>/dev/null)
+  $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+# The host shares the system's liblua; core.so gets Lua from who loads it.
+HOST_LIBS = $(shell $(PKG_CONFIG) --libs $(PACKAGES))
+CORE_LIBS = $(shell $(PKG_CONFIG) --libs libuv libnl-genl-3.0)
 
 SOURCES := $(wildcard host/*.c)
 OBJECTS := $(SOURCES:host/%.c=$(BUILD)/%.o)
-CORE := $(filter-out $(BUILD)/main.o,$(OBJECTS))
+CORE_OBJECTS := $(filter-out $(BUILD)/main.o,$(OBJECTS))
+CORE := $(BUILD)/tcmu/core.so
+LUA_FILES := $(shell find lua handlers examples spec -name '*.lua' 2>/dev/null)
 
 Q := $(if $(V),,@)
+SUBMAKE := +$(Q)$(MAKE) --no-print-directory
 
 .PHONY: all
-all: tcmu-lua $(BUILD)/tcmu/core.so  ## build the host and the Lua module
+all: $(BINARY) $(CORE)  ## build the program and the Lua module
 
-tcmu-lua: $(OBJECTS)
+# As long as the tools are missing, say what installs them.
+ifeq ($(shell command -v $(PKG_CONFIG)),)
+OUR_CFLAGS = $(error pkg-config is missing: run "dist/need build" first)
+endif
+
+$(BINARY): $(OBJECTS)
 	@echo "LINK $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $^ $(LIBS_HOST)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $^ $(HOST_LIBS)
 
 # nodelete: the watchdog's thread outlives the Lua state that loaded it.
-$(BUILD)/tcmu/core.so: $(CORE)
+$(CORE): $(CORE_OBJECTS)
 	@mkdir -p $(@D)
 	@echo "LINK $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -shared -Wl,-z,nodelete -o $@ $^ \
-	  $(LIBS_CORE)
+	  $(CORE_LIBS)
 
 $(BUILD)/%.o: host/%.c
 	@mkdir -p $(@D)
@@ -50,13 +60,78 @@ $(BUILD)/%.o: host/%.c
 
 -include $(OBJECTS:.o=.d)
 
+.PHONY: run
+run:  ## install what is missing, build, and try a handler without a kernel
+	@dist/need build
+	$(SUBMAKE) $(BINARY)
+	./$(BINARY) try whoami
+
 .PHONY: check
-check: all  ## run every spec that needs no kernel
-	$(Q)$(BUSTED)
+check:  ## install what is missing, build, run every spec that needs no VM
+	@dist/need build check
+	$(SUBMAKE) all
+	$(BUSTED)
+
+SANITIZE := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
+
+.PHONY: asan
+asan:  ## the same with the C half under ASan and UBSan
+	@dist/need build check sanitize
+	$(SUBMAKE) BUILD=build/asan CFLAGS="$(SANITIZE) -fsanitize=address,undefined" \
+	  build/asan/tcmu/core.so
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 LUA_CPATH_5_4="./build/asan/?.so;;" \
+	  $(BUSTED) --cpath=./build/asan/?.so
+
+.PHONY: lint
+lint:  ## static checks of C, Lua, shell and manual pages
+	@dist/need build lint
+	luacheck -q $(LUA_FILES)
+	cppcheck -q --std=c11 --enable=warning,portability --error-exitcode=1 \
+	  --inline-suppr --suppress=missingIncludeSystem host
+	clang -fsyntax-only -Werror -Wpedantic $(OUR_CFLAGS) $(SOURCES)
+	mandoc -T lint -W warning dist/man/*.[178]
+	shellcheck -x dist/need .ci/run
+
+.PHONY: vm
+vm:  ## boot Debian's kernel; a prompt where a Lua disk is attached
+	@dist/need build
+	$(SUBMAKE) all
+	spec/vm/run --interactive spec/vm/demo
+
+.PHONY: vm-check
+vm-check:  ## run the specs that need the real kernel, in a VM
+	@dist/need build check
+	$(SUBMAKE) all
+	spec/vm/check
+
+.PHONY: install
+install: all  ## install below DESTDIR and PREFIX
+	install -D -m 755 $(BINARY) $(DESTDIR)$(BINDIR)/tcmu-lua
+	install -D -m 755 $(CORE) $(DESTDIR)$(LIBDIR)/tcmu/core.so
+	cd lua && find . -name '*.lua' -exec \
+	  install -D -m 644 {} $(DESTDIR)$(LUADIR)/{} \;
+	install -d $(DESTDIR)$(DATADIR)/handlers $(DESTDIR)$(DATADIR)/examples
+	install -m 644 handlers/*.lua $(DESTDIR)$(DATADIR)/handlers
+	install -m 644 examples/*.lua $(DESTDIR)$(DATADIR)/examples
+	for page in dist/man/*.[1-8]; do \
+	  install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; \
+	done
+	install -D -m 644 dist/completion/tcmu-lua.bash \
+	  $(DESTDIR)$(COMPLETIONDIR)/tcmu-lua
+
+.PHONY: uninstall
+uninstall:  ## remove what install has put there
+	rm -f $(DESTDIR)$(BINDIR)/tcmu-lua $(DESTDIR)$(COMPLETIONDIR)/tcmu-lua
+	rm -rf $(DESTDIR)$(LIBDIR)/tcmu $(DESTDIR)$(LUADIR)/tcmu \
+	  $(DESTDIR)$(LUADIR)/tcm_mod_builder $(DESTDIR)$(DATADIR)
+	for page in dist/man/*.[1-8]; do \
+	  rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; \
+	done
 
 .PHONY: clean
 clean:  ## remove what was built
-	rm -rf $(BUILD) tcmu-lua
+	rm -rf build $(BINARY)
 
 .PHONY: help
 help:  ## list the targets

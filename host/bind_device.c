@@ -64,6 +64,11 @@ static void set_block_size(lua_State *L, struct device *d)
   d->block_shift = (unsigned)__builtin_ctzll((unsigned long long)n);
 }
 
+static void set_max_blocks(lua_State *L, struct device *d)
+{
+  d->max_blocks = (uint64_t)luaL_checkinteger(L, 3);
+}
+
 static void set_read_only(lua_State *L, struct device *d)
 {
   d->read_only = lua_toboolean(L, 3);
@@ -87,6 +92,11 @@ static void set_has_flush(lua_State *L, struct device *d)
 static void set_attention(lua_State *L, struct device *d)
 {
   d->attention = lua_toboolean(L, 3);
+}
+
+static void set_time_out(lua_State *L, struct device *d)
+{
+  device_set_time_out(d, (unsigned)luaL_checkinteger(L, 3));
 }
 
 static void set_store(lua_State *L, struct device *d)
@@ -131,12 +141,14 @@ static const struct setting {
   { "descriptor_sense", set_descriptor_sense },
   { "dev", set_dev },
   { "has_flush", set_has_flush },
+  { "max_blocks", set_max_blocks },
   { "read", set_read },
   { "read_only", set_read_only },
   { "routes", set_routes },
   { "self", set_self },
   { "size", set_size },
   { "store", set_store },
+  { "time_out", set_time_out },
   { "write", set_write },
   { "write_cache", set_write_cache },
   { NULL, NULL }

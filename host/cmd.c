@@ -323,6 +323,12 @@ void cmd_to_lua(struct cmd *c)
   task_run(t, 2);
 }
 
+bool cmd_is_plain(const struct cmd *c)
+{
+  return c->range.plain && c->in_range && !c->bidi_cnt &&
+         c->range.blocks <= c->dev->max_blocks;
+}
+
 /* Enters the handler's read or write without its Lua dispatcher; false if the
  * command is not plain enough for that. */
 static bool direct(struct cmd *c, int ref)
@@ -330,11 +336,11 @@ static bool direct(struct cmd *c, int ref)
   struct device *d = c->dev;
   struct task *t;
 
-  if (!c->range.plain || !c->in_range || c->data_len != c->length ||
-      !c->length || c->bidi_cnt)
+  if (!cmd_is_plain(c) || c->data_len != c->length || !c->length)
     return false;
-  if (c->data_out &&
-      (d->read_only || (d->has_flush && (c->range.fua || !d->write_cache))))
+  if (d->has_flush && (c->range.fua || (c->data_out && !d->write_cache)))
+    return false;
+  if (c->data_out && d->read_only)
     return false;
   t = begin(c);
   if (!t)

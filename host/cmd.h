@@ -97,6 +97,9 @@ void cmd_orphan(struct cmd *c);
 void cmd_op_started(struct cmd *c);
 void cmd_op_ended(struct cmd *c);
 
+/* True if nothing about the CDB, its range and its size needs a closer look. */
+bool cmd_is_plain(const struct cmd *c);
+
 /* The command with this cmd_id, or NULL. */
 struct cmd *cmd_by_id(struct device *d, uint16_t id);
 

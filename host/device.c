@@ -358,7 +358,7 @@ static void changed(struct task *t, enum task_end how, lua_State *L)
 static void change(struct device *d, struct message *m)
 {
   static const char *const verbs[] = {
-    "size", "config", "write_cache", "wwn", NULL
+    "size", "config", "write_cache", "wwn", "time_out", NULL
   };
   struct task *t;
   int i;
@@ -488,6 +488,13 @@ static int attach_state(struct device *d, const char *path, char *why,
   return 0;
 }
 
+/* A tenth of the time, at most a second, is left for the answer to arrive. */
+void device_set_time_out(struct device *d, unsigned seconds)
+{
+  d->time_out = seconds * SECOND;
+  d->time_out -= d->time_out / 10 < SECOND ? d->time_out / 10 : SECOND;
+}
+
 /* The part of a device that does not need its Lua state. */
 static struct device *make(struct shard *s, const struct message *m)
 {
@@ -506,8 +513,7 @@ static struct device *make(struct shard *s, const struct message *m)
   d->next_change.run = next_change;
   d->deadline.fired = cmd_deadline;
   d->deadline.arg = d;
-  d->time_out = (uint64_t)message_integer(m, "cmd_time_out", 0) * SECOND;
-  d->time_out -= d->time_out / 10 < SECOND ? d->time_out / 10 : SECOND;
+  device_set_time_out(d, (unsigned)message_integer(m, "cmd_time_out", 0));
   TAILQ_INIT(&d->outstanding);
   TAILQ_INIT(&d->free_cmds);
   LIST_INIT(&d->tasks);

@@ -74,6 +74,7 @@ struct device {
   uint64_t size;                /* bytes */
   uint32_t block_size;
   unsigned block_shift;
+  uint64_t max_blocks;          /* in one READ or WRITE */
   bool read_only, write_cache, descriptor_sense;
   bool has_flush;               /* the handler wants flush after stable writes */
   bool attention;               /* the next command goes through Lua, which
@@ -117,6 +118,10 @@ struct device *device_find(struct shard *s, int64_t id);
 /* Another request for a device: "remove", "stop", "size", "config",
  * "write_cache", "wwn".  Takes the message over and reports its verb. */
 void device_change(struct device *d, struct message *m);
+
+/* The kernel gives up a command after so many seconds; 0: never.  We end it
+ * just before. */
+void device_set_time_out(struct device *d, unsigned seconds);
 
 /* Takes what is in the ring, a bounded part of it. */
 void device_drain(struct device *d);

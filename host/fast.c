@@ -33,7 +33,8 @@ bool fast_start(struct cmd *c)
   struct store_op *op = &c->op;
   int rc;
 
-  if (!c->range.plain || !c->in_range || c->bidi_cnt)
+  if (c->range.kind == SCSI_SYNC ? !c->range.plain || !c->in_range
+                                 : !cmd_is_plain(c))
     return false;
   op->iov = c->iov;
   op->iov_cnt = (int)c->iov_cnt;

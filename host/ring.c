@@ -20,14 +20,17 @@
 
 #include "abi.h"
 
-/* Left in the hole of every command that was taken.  The kernel clears an
- * entry before it fills it, so a missing mark means that the ring was reset
- * and has moved on, even if cmd_tail happens to be what it was. */
+/* Left in the hole of every command that was taken, and of an entry that broke
+ * the ring.  The kernel clears an entry before it fills it, so a missing mark
+ * means that the ring was reset and has moved on, even if cmd_tail happens to
+ * be what it was. */
 enum { MARK = 0x6b617474 };
 
 enum { TAKEN_AT_FIRST = 64, OWNERS_AT_FIRST = 64 };     /* powers of two */
 
 enum { CHECK_CONDITION = 0x02 };
+
+enum { NO_ENTRY = ABI_ALIGN };  /* beside the opcodes */
 
 struct taken {
   uint32_t offset;              /* in the ring */
@@ -52,6 +55,7 @@ struct ring {
   unsigned caps;
   uint32_t outstanding;
   bool broken;
+  bool stuck;                   /* ... by the entry at the cursor; it is marked */
 
   struct taken *taken;          /* by token & mask */
   uint32_t mask;
@@ -115,6 +119,8 @@ static bool was_reset(const struct ring *r, uint32_t head)
   if (is_position(r, r->published) &&
       span(r, r->published, head) < span(r, r->published, r->head))
     return true;
+  if (r->stuck && peek(cmd_at(r, r->cursor)->req.hole) != MARK)
+    return true;
   return r->first != r->next &&
     peek(cmd_at(r, slot(r, r->first)->offset)->req.hole) != MARK;
 }
@@ -127,7 +133,7 @@ static enum ring_event start_over(struct ring *r)
   r->first = r->next;
   memset(r->owners, 0, r->ids * sizeof(*r->owners));
   r->outstanding = 0;
-  r->broken = false;
+  r->broken = r->stuck = false;
   if (!is_position(r, tail)) {
     set_broken(r, "cmd_tail %u lies outside the ring of %u bytes", tail,
                r->size);
@@ -343,6 +349,16 @@ static uint32_t entry_len(struct ring *r, uint32_t len_op)
   return len;
 }
 
+static void mark_stuck(struct ring *r)
+{
+  struct abi_cmd *e = cmd_at(r, r->cursor);
+
+  if (r->size - r->cursor < offsetof(struct abi_cmd, req.hole) + sizeof(MARK))
+    return;
+  e->req.hole = MARK;
+  r->stuck = true;
+}
+
 /* Looks at cmd_head.  Returns RING_CMD if there is something to be taken. */
 static enum ring_event look(struct ring *r)
 {
@@ -375,9 +391,7 @@ enum ring_event ring_next(struct ring *r, union ring_entry *out)
 
     len_op = peek(e->len_op);
     len = entry_len(r, len_op);
-    if (!len)
-      continue;                 /* broken, unless a reset explains it */
-    switch (len_op & (ABI_ALIGN - 1)) {
+    switch (len ? len_op & (ABI_ALIGN - 1) : NO_ENTRY) {
     case ABI_OP_CMD:
       if (take_cmd(r, len, &out->cmd))
         return RING_CMD;
@@ -386,12 +400,17 @@ enum ring_event ring_next(struct ring *r, union ring_entry *out)
       if (take_tmr(r, len, &out->tmr))
         return RING_TMR;
       break;
+    case NO_ENTRY:
+      break;
     default:
       e->uflags |= ABI_UNKNOWN_OP;
       /* fallthrough */
     case ABI_OP_PAD:
       pass(r, len);
+      continue;
     }
+    /* Broken here, unless the next look finds that a reset explains it. */
+    mark_stuck(r);
   }
 }
 

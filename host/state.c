@@ -18,7 +18,10 @@
 #include "task.h"
 #include "watchdog.h"
 
-enum { LARGE = 64 * 1024 };     /* bytes: a block that may be refused */
+enum {
+  LARGE = 64 * 1024,            /* bytes: a block that may be refused */
+  LOADING = 200,                /* watchdog budgets for a handler's file */
+};
 
 static const char state_key;    /* registry: the struct state */
 
@@ -124,6 +127,7 @@ int state_new(struct shard *s, const char *path, struct state **out,
               char **why)
 {
   struct state *st = calloc(1, sizeof(*st));
+  int rc;
 
   *out = NULL;
   *why = NULL;
@@ -148,7 +152,10 @@ int state_new(struct shard *s, const char *path, struct state **out,
 
   lua_pushcfunction(st->L, boot);
   lua_pushstring(st->L, path);
-  if (state_call(st, 1, 1) != LUA_OK) {
+  st->patience = LOADING;
+  rc = state_call(st, 1, 1);
+  st->patience = 1;
+  if (rc != LUA_OK) {
     *why = strdup(lua_tostring(st->L, -1));
     state_close(st);
     return -EINVAL;

@@ -25,6 +25,8 @@ struct state {
   unsigned in_flight;           /* store operations that Lua has started */
 
   size_t used, limit;           /* bytes of Lua memory; limit 0: none */
+  unsigned patience;            /* watchdog budgets that a step may use: more
+                                   than 1 while loading and opening */
   bool inside;                  /* handler code is running: limit applies */
   bool over_limit, struck;      /* why the hook is set; see watchdog.c */
 

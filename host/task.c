@@ -15,7 +15,10 @@
 #include "state.h"
 #include "watchdog.h"
 
-enum { POOL_MAX = 256 };        /* idle coroutines kept by one state */
+enum {
+  POOL_MAX = 256,               /* idle coroutines kept by one state */
+  OPENING = 40,                 /* watchdog budgets for a step of open */
+};
 
 static __thread struct task *running;
 
@@ -182,6 +185,7 @@ static void step(struct task *t)
   t->waiting = false;
   t->disarm = NULL;
   st->inside = true;
+  st->patience = t->dev && t->dev->phase == DEVICE_OPENING ? OPENING : 1;
   mark = watchdog_enter(st, t->co);
   rc = lua_resume(t->co, NULL, nargs, &nres);
   watchdog_leave(mark);

@@ -30,6 +30,7 @@ struct watched {
   _Atomic unsigned long target; /* the step that is to be stopped */
   lua_State *volatile co;       /* NULL outside of Lua */
   struct state *volatile state;
+  _Atomic unsigned patience;    /* budgets that this step may use */
 
   unsigned long seen;           /* the watchdog's: step and CPU time then */
   long long seen_ns;
@@ -120,7 +121,8 @@ static bool look(struct watched *w)
   if (moved) {
     w->seen = step;
     w->seen_ns = now;
-  } else if (budget_ms && now - w->seen_ns > budget_ms * 1000000LL) {
+  } else if (budget_ms &&
+             now - w->seen_ns > budget_ms * 1000000LL * w->patience) {
     w->seen_ns = now;           /* strikes again if that did not help */
     w->target = step;
     pthread_kill(w->thread, signal_number());
@@ -228,6 +230,8 @@ struct watchdog_mark watchdog_enter(struct state *st, lua_State *co)
   next_step();
   self->state = st;
   self->co = co;
+  atomic_store_explicit(&self->patience, st->patience,
+                        memory_order_relaxed);
   if (!atomic_load_explicit(&awake, memory_order_relaxed))
     rouse();
   return before;

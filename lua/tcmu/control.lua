@@ -16,9 +16,6 @@ local uv = require "luv"
 
 local control = {}
 
--- When to say that all is ready although a device still hangs; milliseconds.
-local READY_LIMIT <const> = 40000
-
 local function log(level, text) core.log(level, "control", text) end
 
 -- Another tcmu-lua that answers the same events would answer them twice.
@@ -140,7 +137,7 @@ end
 function Server:start(names)
   recovery.answer(self.devices)
   on_readable(self.netlink:fd(), function() self:take_events() end)
-  recovery.take_over(self.devices, READY_LIMIT)
+  recovery.take_over(self.devices)
   log("info", ("ready: %d devices, handlers: %s"):format(
       self.devices:count("serving"), table.concat(names, " ")))
   notify("READY=1")

@@ -8,6 +8,7 @@
 local core = require "tcmu.core"
 local dispatch = require "tcmu.dispatch"
 local handler = require "tcmu.handler"
+local limits = require "tcmu.limits"
 local option = require "tcmu.option"
 local sense = require "tcmu.sense"
 local scsi = require "tcmu.scsi"
@@ -168,6 +169,7 @@ local function publish(dev, handle)
   handle:set("self", dev.self)
   handle:set("size", dev.size)
   handle:set("block_size", dev.block_size)
+  handle:set("max_blocks", limits.of(dev).transfer)
   handle:set("read_only", dev.read_only)
   handle:set("write_cache", dev.write_cache)
   handle:set("has_flush", h.flush ~= nil)
@@ -237,6 +239,10 @@ function change.write_cache(dev, fields)
   dev:set { write_cache = on }
 end
 
+function change.time_out(dev, fields)
+  dev.handle():set("time_out", fields.cmd_time_out)
+end
+
 function change.wwn(dev, fields) dev.wwn = wwn_of(fields) end
 
 -- Failures ------------------------------------------------------------------
@@ -285,6 +291,8 @@ end
 --- Loads a handler and returns what C calls for its devices.  Raises.
 function device.load(path)
   local h = handler.load(path)
+  -- Loaded now, when more time is allowed than at open.
+  local _ = h.device or require "tcmu.disk"
   return {
     open = function(handle, fields) return open(h, handle, fields) end,
     close = close,

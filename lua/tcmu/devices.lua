@@ -20,9 +20,17 @@ local ENOENT <const> = 2
 local EINVAL <const> = 22
 local ETIMEDOUT <const> = 110
 
--- Milliseconds: how long a shard may take to answer, how long all of them may
--- take to stop, and how long somebody else's enable may hang unmentioned.
-local LIMITS <const> = { answer = 25000, stop = 30000, patience = 5000 }
+-- Milliseconds: how long a shard may take to answer, a device to be recovered,
+-- all of them to stop; and how long to wait before somebody else's enable is
+-- said to hang, or his device to be his.
+local LIMITS <const> = {
+  answer = 25000,
+  recover = 40000,
+  stop = 30000,
+  patience = 5000,
+}
+
+local STEP <const> = 50         -- between looks at a busy device
 
 local devices = {}
 
@@ -214,6 +222,19 @@ end
 
 --- Start and stop ------------------------------------------------------------
 
+--- Waits, in a job, until nobody has /dev/uioN open: a process that was killed
+--- lets go a moment later, as does a shard of ours whose handler has refused.
+-- @return true; false if somebody keeps it; nil, message if it cannot be opened
+function Devices:wait_free(found)
+  for _ = 1, self.limits.patience // STEP do
+    local busy, why = uio.busy(found.uio)
+    if busy == nil then return nil, why end
+    if not busy then return true end
+    jobs.sleep(STEP)
+  end
+  return false
+end
+
 -- In a job.  True if the device is one to attach, its ring now empty.
 local function prepare(self, record)
   local ok, why, code = record.configfs:block()
@@ -226,41 +247,48 @@ local function prepare(self, record)
   return ok, why
 end
 
+-- In a job of the record.
+local function recover(self, record)
+  local ready, why = prepare(self, record)
+  if ready then
+    local status, message = self:attach(record)
+    ready, why = status == 0, message
+  end
+  if ready and not self.stopping then
+    ready, why = record.configfs:unblock()
+  end
+  if ready then
+    self.log("info", record.who, "taken over from before")
+  elseif not record.gone then
+    record.state = record.state == "serving" and "serving" or "refused"
+    self.log("error", record.who, ("%s; left blocked, initiators get BUSY: " ..
+             "cure it and start again, or type 'tcmu-lua delete %s'"):format(
+             why, record.name))
+  end
+end
+
 --- Takes over a device that was there before us: empties its ring, attaches
 --- and lets commands in.  One that is open elsewhere is not touched.  One that
 --- its handler refuses stays blocked: BUSY keeps the initiators trying, where
 --- a ring without a reader would cost them a time-out per command.
+--- In a job.
 -- @param found  of uio.scan()
--- @param done   called when that is over, whatever the end
-function Devices:recover(found, done)
-  if not catalog.resolve(self.handlers, found.config) then return done() end
+function Devices:recover(found)
+  if not catalog.resolve(self.handlers, found.config) then return end
   local who = found.hba .. "/" .. found.name
-  local busy, trouble = uio.busy(found.uio)
-  if busy ~= false then
-    self.log("warning", who, busy and found.uio .. " is open in another " ..
-             "process: left alone; 'tcmu-lua doctor' names it" or trouble)
-    return done()
+  local free, trouble = self:wait_free(found)
+  if not free then
+    self.log("warning", who, trouble or found.uio .. " is open in another " ..
+             "process: left alone; 'tcmu-lua doctor' names it")
+    return
   end
 
   local record = self:remember(found)
-  record.jobs:submit(function()
-    local ready, why = prepare(self, record)
-    if ready then
-      local status, message = self:attach(record)
-      ready, why = status == 0, message
-    end
-    if ready and not self.stopping then
-      ready, why = record.configfs:unblock()
-    end
-    if ready then
-      self.log("info", who, "taken over from before")
-    elseif not record.gone then
-      record.state = record.state == "serving" and "serving" or "refused"
-      self.log("error", who, ("%s; left blocked, initiators get BUSY: cure " ..
-               "it and start again, or type 'tcmu-lua delete %s'"):format(
-               why, record.name))
-    end
-    done()
+  jobs.wait(self.limits.recover, function(wake)
+    record.jobs:submit(function()
+      recover(self, record)
+      wake(true)
+    end)
   end)
 end
 

@@ -130,13 +130,15 @@ local READS <const> = { 0x08, 0x28, 0x88, 0xA8 }
 local WRITES <const> = { 0x0A, 0x2A, 0x8A, 0xAA }
 local SYNCS <const> = { 0x35, 0x91 }
 
---- Tells C which opcodes need no Lua dispatcher: those of the kind that the
--- handler leaves alone.
+--- Tells C which opcodes need no Lua dispatcher: those that the handler leaves
+-- alone and that the kind answers as every disk does.
 function dispatch.shortcuts(dev, handle)
+  local disk = require "tcmu.disk"
   local function route(opcodes, who)
     for _, opcode in ipairs(opcodes) do
       local own = dev.handler.on and dev.handler.on[opcode]
-      local free = own == nil and dev.kind.direct and dev.kind.direct[opcode]
+      local free = own == nil and disk.direct[opcode]
+                   and dev.kind.on[opcode] == disk.on[opcode]
       handle:route(opcode, free and who or "lua")
     end
   end

@@ -54,7 +54,7 @@ local function added(held, found, event)
     end
     held:forget(stale)
   end
-  if uio.busy(found.uio) then
+  if held:wait_free(found) == false then
     held.log("info", found.hba .. "/" .. found.name, OPENED)
     return
   end

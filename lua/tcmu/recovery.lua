@@ -19,6 +19,9 @@ recovery.PARAMETERS = "/sys/module/target_core_user/parameters"
 
 local EAGAIN <const> = 11
 
+-- When all counts as ready although a device still hangs; milliseconds.
+local READY_LIMIT <const> = 50000
+
 --- Ends every netlink wait of the module with EINTR, whoever's it is.
 -- @param drain  called while new ones are refused with EAGAIN: what has been
 -- received until then is answered
@@ -126,10 +129,9 @@ function recovery.answer(held)
   end
 end
 
---- Takes over every device of ours that there is; in a job.
--- @param limit  milliseconds, after which those that hang are not waited for
-function recovery.take_over(held, limit)
-  jobs.wait(limit, function(wake)
+--- Takes over every device of ours that there is, all at a time; in a job.
+function recovery.take_over(held)
+  jobs.wait(READY_LIMIT, function(wake)
     local left = 1
     local function one_less()
       left = left - 1
@@ -138,7 +140,10 @@ function recovery.take_over(held, limit)
     for _, found in ipairs(uio.scan(held.roots.uio)) do
       if not held.by_minor[found.minor] then
         left = left + 1
-        held:recover(found, one_less)
+        jobs.start(held.log, function()
+          held:recover(found)
+          one_less()
+        end)
       end
     end
     one_less()

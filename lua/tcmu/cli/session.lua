@@ -1,0 +1,95 @@
+--- The simulated devices of one `tcmu-lua try`, and how commands go to them.
+--
+-- One device per shard, all of the same handler with the same options.  What
+-- is sent is explained first; what comes back is shown.
+
+local cdb = require "tcmu.cdb"
+local core = require "tcmu.core"
+local scsi = require "tcmu.scsi"
+local show = require "tcmu.cli.show"
+local sim = require "tcmu.sim"
+
+local session = {}
+
+local Session = {}
+Session.__index = Session
+
+--- Opens devices.  `options`: shards, size, block_size, options (the
+-- handler's, as text).
+-- @return a session with the fields devices, current (a number), blocks,
+-- block_size; or nil, one sentence and maybe a traceback
+function session.open(path, options)
+  local shards <const> = options.shards or 1
+  local host = sim.host { shards = shards,
+                          memory_limit = core.memory() // 4 }
+  local s = setmetatable({
+    host = host, devices = {}, current = 1, block_size = options.block_size,
+    blocks = options.size // options.block_size,
+  }, Session)
+  for i = 1, shards do
+    io.stdout:flush()
+    local dev, why = host:device(path, {
+      options = options.options, size = options.size,
+      block_size = options.block_size, name = "disk" .. i,
+      serial = ("TRY%05d"):format(i),
+    })
+    if not dev then
+      host:close()
+      local first, traceback = why:match("^(.-)\nstack traceback:\n(.*)$")
+      return nil, first or why, traceback
+    end
+    s.devices[i] = dev
+  end
+  return s
+end
+
+--- The device that commands go to.
+function Session:device() return self.devices[self.current] end
+
+--- Makes Data-Out as long as the CDB says, with zeroes.
+function Session:padded(bytes, data)
+  local layout = cdb.find(bytes)
+  if not layout or layout.direction ~= "out" then return data end
+  local want = 0
+  if layout.parameter then want = cdb.get(bytes, layout.parameter)
+  elseif layout.id:find("^write_same") then want = self.block_size
+  elseif layout.blocks then
+    want = cdb.get(bytes, layout.blocks) * self.block_size
+  end
+  data = data or ""
+  return data .. ("\0"):rep(want - #data)
+end
+
+--- Explains a CDB, sends it with Data-Out if there is some, and shows the
+-- result, which it returns; nil if the command is never answered.
+function Session:send(bytes, data)
+  local dev = self:device()
+  show.cdb(bytes)
+  io.stdout:flush()                 -- the log goes to standard error
+  local before = dev:now()
+  local ok, result = pcall(dev.cmd, dev, bytes, self:padded(bytes, data))
+  if not ok then
+    print(result)
+    return nil
+  end
+  show.result(bytes, result, dev:now() - before)
+  return result
+end
+
+--- The CDB that reads or writes: 10 bytes where they suffice, else 16.
+function Session:transfer(verb, lba, blocks)
+  local long = lba > 0xFFFFFFFF or blocks > 0xFFFF
+  return scsi.cdb[verb .. (long and "_16" or "_10")] {
+    lba = lba, length = blocks,
+  }
+end
+
+--- Closes the devices.
+function Session:close()
+  io.stdout:flush()
+  self.host:close()
+end
+
+Session.__close = Session.close
+
+return session

@@ -1,0 +1,81 @@
+--- `tcmu-lua try`: a device on a simulated kernel, without root.
+--
+-- On a terminal it prompts for commands; without one it takes a guided tour;
+-- behind "--" it takes a file with commands of the prompt.
+
+local core = require "tcmu.core"
+local guide = require "tcmu.cli.guide"
+local paint = require "tcmu.cli.paint"
+local places = require "tcmu.cli.places"
+local prompt = require "tcmu.cli.prompt"
+local session = require "tcmu.cli.session"
+local survey = require "tcmu.cli.survey"
+local values = require "tcmu.cli.values"
+
+local script                        -- what stood behind "--"
+
+-- argparse takes what is behind "--" for one more argument of the others.
+local function prepare(words)
+  script = nil
+  for i, word in ipairs(words) do
+    if word == "--" then
+      if #words ~= i + 1 then
+        return "try: behind '--' stands one file with commands, or '-' for "
+               .. "standard input"
+      end
+      script = words[i + 1]
+      words[i], words[i + 1] = nil, nil
+      break
+    end
+  end
+end
+
+local function introduce(s, found, args)
+  print(("%s: %s"):format(paint.bold(found.name), found.about))
+  print(("A simulated device of %s: %d blocks of %d bytes. No kernel is "
+    .. "involved, and time is simulated too."):format(
+      values.show_size(args.size), s.blocks, s.block_size))
+end
+
+local function run_script(s, found)
+  if script == "-" then return prompt.script(s, found, io.stdin, "line") end
+  local file <close>, why = io.open(script, "r")
+  if not file then return nil, why end
+  return prompt.script(s, found, file, script)
+end
+
+return {
+  name = "try",
+  about = "Try a handler in the simulator: no root, no kernel.",
+  prepare = prepare,
+
+  declare = function(command)
+    command:usage("Usage: tcmu-lua try [--size SIZE] [--block-size N] "
+      .. "[--shards N]\n       <handler> [<options>] [-- SCRIPT]")
+    command:epilog("On a terminal, commands are asked for; 'help' lists them. "
+      .. "SCRIPT is a file with such commands, '-' standard input. Otherwise a "
+      .. "guided tour is taken.")
+    command:argument "handler":description "A handler's name, or its file."
+    command:argument "options":args "?"
+      :description "Its options, such as path=/srv/disk.img;mode=ro."
+    command:option "--size":convert(values.size):default "64M"
+      :description "Size of the device."
+    command:option "--block-size":convert(values.block_size):default "512"
+      :description "Bytes of a block."
+    command:option "--shards":convert(values.integer(1, 64)):default "1"
+      :description "Shards, each with a device of its own."
+  end,
+
+  run = function(args, env)
+    local path, missing = places.find(env, args.handler)
+    if not path then return nil, missing end
+    if args.size % args.block_size ~= 0 then
+      return nil, ("%d bytes are no whole number of blocks of %d bytes")
+                  :format(args.size, args.block_size)
+    end
+    local found, why, traceback = survey.load(path)
+    local s <close> = found and nil
+    if found then s, why, traceback = session.open(path, args) end
+    return found and s and why and traceback
+  end,
+}

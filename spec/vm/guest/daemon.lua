@@ -1,0 +1,58 @@
+--- The product's daemon, as it lies in the source tree.
+
+local process = require "spec.vm.guest.process"
+local undo = require "spec.vm.guest.undo"
+local wait = require "spec.vm.guest.wait"
+
+local daemon = {}
+
+-- A pattern for the line in its log that says it has attached to the devices
+-- which are there and listens for new ones.
+local READY <const> = "ready"
+
+local methods = {}
+local count = 0
+
+--- Ends it by SIGTERM, or another signal.  Returns its exit status, which is
+-- 128 + N if it died of signal N.
+function methods:stop(name, seconds)
+  self:signal(name or "sigterm")
+  return self:wait(seconds or 60)
+end
+
+--- Waits until its log has a line with the pattern; `from` is a position in the
+-- log to begin at, as #output() before said it.  Returns the line.
+function methods:wait_for_log(pattern, seconds, from)
+  return wait.wait_for(("%q in the daemon's log"):format(pattern), seconds or 20,
+    function()
+      for line in self:output():sub((from or 0) + 1):gmatch "[^\n]+" do
+        if line:find(pattern) then return line end
+      end
+      return nil, "\n" .. self:output()
+    end)
+end
+
+--- Starts `./tcmu-lua serve ARGS` (ARGS for the shell) and waits until it is
+-- ready.  `prefix` goes before the command ("strace -f -o /results/trace").
+-- Returns an object as start() does, with stop() and wait_for_log() besides;
+-- its log is kept in /results.
+function daemon.serve(args, prefix)
+  count = count + 1
+  local p = process.start(("exec %s ./tcmu-lua serve %s"):format(prefix or "",
+    args or ""), ("/results/serve-%d.log"):format(count))
+
+  for name, method in pairs(methods) do p[name] = method end
+  -- Comes before the kill of start(), which is for those that do not obey.
+  undo.defer(function()
+    if p:running() then pcall(p.stop, p) end
+  end)
+  wait.wait_for("the daemon to be ready", 30, function()
+    local log = p:output()
+    if log:find(READY) then return true end
+    if not p:running() then error("ended with " .. p.status .. "\n" .. log, 0) end
+    return nil, "\n" .. log
+  end)
+  return p
+end
+
+return daemon
