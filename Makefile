@@ -44,14 +44,16 @@ endif
 
 $(BINARY): $(OBJECTS)
 	@echo "LINK $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $^ $(HOST_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -o $@.new $^ $(HOST_LIBS)
+	$(Q)mv $@.new $@
 
 # nodelete: the watchdog's thread outlives the Lua state that loaded it.
 $(CORE): $(CORE_OBJECTS)
 	@mkdir -p $(@D)
 	@echo "LINK $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -shared -Wl,-z,nodelete -o $@ $^ \
-	  $(CORE_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -shared -Wl,-z,nodelete -o $@.new \
+	  $^ $(CORE_LIBS)
+	$(Q)mv $@.new $@
 
 $(BUILD)/%.o: host/%.c
 	@mkdir -p $(@D)
@@ -83,10 +85,22 @@ asan:  ## the same with the C half under ASan and UBSan
 	ASAN_OPTIONS=detect_leaks=0 LUA_CPATH_5_4="./build/asan/?.so;;" \
 	  $(BUSTED) --cpath=./build/asan/?.so
 
+.PHONY: fuzz
+fuzz: build/fuzz-ring  ## feed garbage to the consumer of the ring
+	build/fuzz-ring 1 2000
+
+FUZZED := spec/fuzz/ring.c spec/fuzz/main.c host/ring.c host/sim.c \
+  host/sim_ring.c host/bits.c
+
+build/fuzz-ring: $(FUZZED) $(wildcard host/*.h)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -Ihost $(SANITIZE) -fsanitize=address,undefined \
+	  -o $@ $(FUZZED)
+
 .PHONY: lint
 lint:  ## static checks of C, Lua, shell and manual pages
 	@dist/need build lint
-	luacheck -q $(LUA_FILES)
+	@luacheck -q --no-color $(LUA_FILES)
 	cppcheck -q --std=c11 --enable=warning,portability --error-exitcode=1 \
 	  --inline-suppr --suppress=missingIncludeSystem host
 	clang -fsyntax-only -Werror -Wpedantic $(OUR_CFLAGS) $(SOURCES)

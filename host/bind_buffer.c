@@ -167,34 +167,52 @@ uint64_t buffer_len(lua_State *L, int arg)
   return v.len;
 }
 
-struct cmd *buffer_cmd(lua_State *L, int arg)
+void buffer_clear(lua_State *L, int arg, uint64_t at, uint64_t n)
 {
-  return ((struct buffer *)luaL_checkudata(L, arg, BUFFER))->cmd;
+  struct view v;
+
+  check(L, arg, &v);
+  scatter(&v, at, NULL, 0, n);
 }
 
-bool buffer_reply(lua_State *L, int index, const struct iovec *iov,
-                  uint32_t n, uint64_t len, uint64_t *moved)
+static void copy(const struct view *to, uint64_t at, const struct view *from,
+                 uint64_t start, size_t n)
 {
-  struct view to = { iov, n, len };
-  struct buffer *b;
-  const char *s;
-  size_t size;
+  const struct iovec *iov;
+  size_t part;
 
-  if (lua_type(L, index) == LUA_TSTRING) {
-    s = lua_tolstring(L, index, &size);
-  } else if ((b = luaL_testudata(L, index, BUFFER)) && !b->cmd) {
-    s = b->own.iov_base;
-    size = b->own.iov_len;
-  } else if (b) {               /* cmd.data itself: it is there already */
-    *moved = len;
-    return true;
-  } else {
-    return false;
+  for (iov = n ? seek(from, &start) : NULL; n; iov++, start = 0) {
+    part = iov->iov_len - start < n ? iov->iov_len - start : n;
+    scatter(to, at, (char *)iov->iov_base + start, 0, part);
+    at += part;
+    n -= part;
   }
-  if (size > len)
-    size = len;
-  scatter(&to, 0, s, 0, size);
-  *moved = size;
+}
+
+bool buffer_reply(lua_State *L, int index, struct cmd *c)
+{
+  struct view to = { c->bidi, c->bidi_cnt, c->bidi_len };
+  struct view from = { c->iov, c->iov_cnt, c->data_len };
+  struct iovec text;
+  struct buffer *b;
+
+  if (!c->bidi_cnt)
+    to = c->data_out ? (struct view){ NULL, 0, 0 } : from;
+  if (lua_type(L, index) == LUA_TSTRING) {
+    text.iov_base = (void *)lua_tolstring(L, index, &text.iov_len);
+    from = (struct view){ &text, 1, text.iov_len };
+  } else if (!(b = luaL_testudata(L, index, BUFFER))) {
+    return false;
+  } else if (!b->cmd) {
+    from = (struct view){ &b->own, 1, b->own.iov_len };
+  } else if (b->cmd != c) {
+    return false;
+  } else if (b->bidi || !c->bidi_cnt) {
+    c->moved = c->touched ? to.len : 0; /* it is there already */
+    return true;
+  }
+  c->moved = from.len < to.len ? from.len : to.len;
+  copy(&to, 0, &from, 0, c->moved);
   return true;
 }
 
@@ -278,23 +296,39 @@ static int l_copy(lua_State *L)
   struct view v, src;
   struct buffer *b = check(L, 1, &v);
   lua_Integer at = luaL_checkinteger(L, 2), n;
-  uint64_t from, to;
-  const struct iovec *iov;
   struct iovec text;
-  size_t part;
 
   n = source(L, 3, &src, &text);
   check_span(L, 2, &v, at, n);
   will_change(b, &v, (uint64_t)at, (uint64_t)n);
+  copy(&v, (uint64_t)at, &src, (uint64_t)luaL_optinteger(L, 4, 0), (size_t)n);
+  return 0;
+}
+
+/* buf:bor(at, other [, from [, n]]): every byte becomes itself OR the other. */
+static int l_bor(lua_State *L)
+{
+  struct view v, other;
+  struct buffer *b = check(L, 1, &v);
+  lua_Integer at = luaL_checkinteger(L, 2), n;
+  uint64_t from, done;
+  struct iovec text;
+  char mine[512], theirs[512];
+  size_t part, i;
+
+  n = source(L, 3, &other, &text);
+  check_span(L, 2, &v, at, n);
+  will_change(b, &v, (uint64_t)at, (uint64_t)n);
   from = (uint64_t)luaL_optinteger(L, 4, 0);
-  to = (uint64_t)at;
-  for (iov = n ? seek(&src, &from) : NULL; n; iov++, from = 0) {
-    part = iov->iov_len - from;
-    if (part > (size_t)n)
-      part = (size_t)n;
-    scatter(&v, to, (char *)iov->iov_base + from, 0, part);
-    to += part;
-    n -= (lua_Integer)part;
+  for (done = 0; done < (uint64_t)n; done += part) {
+    part = (uint64_t)n - done;
+    if (part > sizeof(mine))
+      part = sizeof(mine);
+    gather(&v, (uint64_t)at + done, mine, part);
+    gather(&other, from + done, theirs, part);
+    for (i = 0; i < part; i++)
+      mine[i] |= theirs[i];
+    scatter(&v, (uint64_t)at + done, mine, 0, part);
   }
   return 0;
 }
@@ -384,6 +418,7 @@ static int l_tostring(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
+  { "bor", l_bor },
   { "compare", l_compare },
   { "copy", l_copy },
   { "fill", l_fill },

@@ -31,12 +31,12 @@ int buffer_span(lua_State *L, int arg, uint64_t at, uint64_t n, bool change,
 /* Length in bytes of the buffer at `arg`. */
 uint64_t buffer_len(lua_State *L, int arg);
 
-/* The command that the buffer at `arg` is a view of, or NULL. */
-struct cmd *buffer_cmd(lua_State *L, int arg);
+/* A store could not fill these bytes: they must not keep what was in them. */
+void buffer_clear(lua_State *L, int arg, uint64_t at, uint64_t n);
 
-/* Copies the string or buffer at `index` of a coroutine that has ended into
- * the iovecs and tells how much; false if it is neither.  Does not raise. */
-bool buffer_reply(lua_State *L, int index, const struct iovec *iov,
-                  uint32_t n, uint64_t len, uint64_t *moved);
+/* Takes the string or buffer at `index` of a coroutine that has ended for the
+ * Data-In of its command and sets c->moved.  False: it is neither, or another
+ * command's.  Does not raise. */
+bool buffer_reply(lua_State *L, int index, struct cmd *c);
 
 #endif

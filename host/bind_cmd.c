@@ -193,19 +193,6 @@ static int l_u24(lua_State *L) { return number(L, 3); }
 static int l_u32(lua_State *L) { return number(L, 4); }
 static int l_u64(lua_State *L) { return number(L, 8); }
 
-/* cmd:moved(n): n bytes of Data-In are the answer; they are in place. */
-static int l_moved(lua_State *L)
-{
-  struct cmd *c = check(L);
-  lua_Integer n = luaL_checkinteger(L, 2);
-  uint64_t len = c->bidi_cnt ? c->bidi_len : c->data_len;
-
-  luaL_argcheck(L, n >= 0 && (uint64_t)n <= len, 2,
-                "more than the command's buffer");
-  c->moved = (uint64_t)n;
-  return 0;
-}
-
 /* cmd:swap_data(buffer) -> the one before.  For emulation that serves one
  * command by the handler's read or write with other data. */
 static int l_swap_data(lua_State *L)
@@ -233,7 +220,6 @@ static int l_tostring(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-  { "moved", l_moved },
   { "swap_data", l_swap_data },
   { "u8", l_u8 },
   { "u16", l_u16 },

@@ -101,9 +101,8 @@ static void set_time_out(lua_State *L, struct device *d)
 
 static void set_store(lua_State *L, struct device *d)
 {
-  d->store = lua_isnil(L, 3) ? NULL : store_check(L, 3);
-  lua_settop(L, 3);
-  keep(L, &d->store_ref);
+  if (!lua_isnil(L, 3))
+    store_serve(L, 3, d);
 }
 
 static void set_dev(lua_State *L, struct device *d)
@@ -185,7 +184,15 @@ static int l_route(lua_State *L)
   return 0;
 }
 
+/* handle:resets(): LUN RESETs so far. */
+static int l_resets(lua_State *L)
+{
+  lua_pushinteger(L, (lua_Integer)check(L)->resets);
+  return 1;
+}
+
 static const luaL_Reg methods[] = {
+  { "resets", l_resets },
   { "route", l_route },
   { "set", l_set },
   { NULL, NULL }

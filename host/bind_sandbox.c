@@ -63,92 +63,92 @@ static void drop(lua_State *L, const char *lib, const char *name)
   lua_pop(L, 1);
 }
 
-/* Resumes co with the `nargs` values on top of L's stack.  A coroutine that
- * the watchdog has stopped stops its resumer as well. */
-static int resume(lua_State *L, lua_State *co, int nargs, int *nres)
-{
-  lua_State *before;
-  int rc;
-
-  if (!lua_checkstack(co, nargs))
-    return luaL_error(L, "too many arguments to resume");
-  lua_xmove(L, co, nargs);
-  before = watchdog_switch(co);
-  rc = lua_resume(co, L, nargs, nres);
-  watchdog_switch(before);
-  return rc;
-}
-
 static lua_State *check_co(lua_State *L)
 {
   lua_State *co = lua_tothread(L, 1);
-  struct task *t;
 
   luaL_argexpected(L, co, 1, "coroutine");
-  for (t = task_running(); t; t = t->parent)
-    luaL_argcheck(L, t->co != co, 1, "this coroutine belongs to a command");
+  luaL_argcheck(L, !task_owns(co) || co == L, 1,
+                "this coroutine belongs to a command");
   return co;
 }
 
-static bool stopped(lua_State *L, int rc)
+/* Resumes co with the `nargs` values on top of L's stack, and moves its results
+ * or its error there; -1: an error.  A coroutine that was stopped stops its
+ * resumer as well, which yields in turn: -2. */
+static int resume(lua_State *L, lua_State *co, int nargs)
 {
-  struct state *st = state_of(L);
+  lua_State *before;
+  int rc, nres;
 
-  return rc == LUA_YIELD && st && st->struck;
+  if (!lua_checkstack(co, nargs)) {
+    lua_pushliteral(L, "too many arguments to resume");
+    return -1;
+  }
+  lua_xmove(L, co, nargs);
+  before = watchdog_switch(co);
+  rc = lua_resume(co, L, nargs, &nres);
+  watchdog_switch(before);
+  if (rc == LUA_YIELD && watchdog_stopping()) {
+    if (!lua_isyieldable(L))
+      luaL_error(L, "stopped");
+    return -2;
+  }
+  if (rc != LUA_OK && rc != LUA_YIELD) {
+    lua_xmove(co, L, 1);
+    return -1;
+  }
+  if (!lua_checkstack(L, nres + 1)) {
+    lua_pop(co, nres);
+    lua_pushliteral(L, "too many results to resume");
+    return -1;
+  }
+  lua_xmove(co, L, nres);
+  return nres;
+}
+
+/* Runs the pending <close> variables of a coroutine. */
+static int reset(lua_State *co)
+{
+  lua_State *before = watchdog_switch(co);
+  int rc = lua_resetthread(co);
+
+  watchdog_switch(before);
+  return rc;
 }
 
 /* coroutine.resume */
 static int l_resume(lua_State *L)
 {
   lua_State *co = check_co(L);
-  int nargs = lua_gettop(L) - 1, nres, rc;
+  int n = resume(L, co, lua_gettop(L) - 1);
 
-  if (lua_status(co) == LUA_OK && lua_gettop(co) == 0) {
-    lua_pushboolean(L, 0);
-    lua_pushliteral(L, "cannot resume dead coroutine");
-    return 2;
-  }
-  if (co == L || (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD)) {
-    lua_pushboolean(L, 0);
-    lua_pushliteral(L, "cannot resume this coroutine");
-    return 2;
-  }
-  rc = resume(L, co, nargs, &nres);
-  if (stopped(L, rc))
-    return lua_isyieldable(L) ? lua_yield(L, 0)
-                              : luaL_error(L, "stopped by the watchdog");
-  if (rc != LUA_OK && rc != LUA_YIELD) {
-    lua_pushboolean(L, 0);
-    lua_xmove(co, L, 1);
-    return 2;
-  }
-  luaL_checkstack(L, nres + 1, "too many results to resume");
-  lua_pushboolean(L, 1);
-  lua_xmove(co, L, nres);
-  return nres + 1;
+  if (n == -2)
+    return lua_yield(L, 0);
+  lua_pushboolean(L, n >= 0);
+  if (n < 0)
+    n = 1;
+  lua_insert(L, -(n + 1));
+  return n + 1;
 }
 
 /* What coroutine.wrap returns: errors are raised, with the place. */
 static int l_wrapped(lua_State *L)
 {
   lua_State *co = lua_tothread(L, lua_upvalueindex(1));
-  int nres, rc;
+  int n = resume(L, co, lua_gettop(L)), status;
 
-  if (co == L || (lua_status(co) == LUA_OK && lua_gettop(co) == 0) ||
-      (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD))
-    return luaL_error(L, "cannot resume dead coroutine");
-  rc = resume(L, co, lua_gettop(L), &nres);
-  if (stopped(L, rc))
-    return lua_isyieldable(L) ? lua_yield(L, 0)
-                              : luaL_error(L, "stopped by the watchdog");
-  if (rc == LUA_OK || rc == LUA_YIELD) {
-    luaL_checkstack(L, nres, "too many results");
-    lua_xmove(co, L, nres);
-    return nres;
+  if (n == -2)
+    return lua_yield(L, 0);
+  if (n >= 0)
+    return n;
+  status = lua_status(co);
+  if (status != LUA_OK && status != LUA_YIELD) {
+    lua_xmove(L, co, 1);        /* the <close> variables get to see it */
+    status = reset(co);
+    lua_xmove(co, L, 1);
   }
-  lua_xmove(co, L, 1);
-  lua_resetthread(co);
-  if (lua_type(L, -1) == LUA_TSTRING) {
+  if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
     luaL_where(L, 1);
     lua_insert(L, -2);
     lua_concat(L, 2);
@@ -171,19 +171,18 @@ static int l_wrap(lua_State *L)
 /* coroutine.close */
 static int l_close(lua_State *L)
 {
-  lua_State *co = check_co(L), *before;
-  int status = lua_status(co), rc;
+  lua_State *co = check_co(L);
   lua_Debug ar;
 
-  luaL_argcheck(L, co != L && (status == LUA_YIELD || status > LUA_YIELD ||
-                               !lua_getstack(co, 0, &ar)), 1,
-                "cannot close a running coroutine");
-  before = watchdog_switch(co);
-  rc = lua_resetthread(co);
-  watchdog_switch(before);
-  lua_pushboolean(L, rc == LUA_OK);
-  if (rc == LUA_OK)
+  if (co == L)
+    return luaL_error(L, "cannot close a running coroutine");
+  if (lua_status(co) == LUA_OK && lua_getstack(co, 0, &ar))
+    return luaL_error(L, "cannot close a normal coroutine");
+  if (reset(co) == LUA_OK) {
+    lua_pushboolean(L, 1);
     return 1;
+  }
+  lua_pushboolean(L, 0);
   lua_xmove(co, L, 1);
   return 2;
 }

@@ -151,11 +151,12 @@ static struct hand *check_hand(lua_State *L)
 }
 
 static void on_report(void *arg, int64_t id, const char *verb, int status,
-                      const char *why)
+                      const char *why, bool last)
 {
   struct hand *h = arg;
   struct message *m = message_report(id, verb, status, why);
 
+  (void)last;
   if (m)
     STAILQ_INSERT_TAIL(&h->reports, m, link);
 }

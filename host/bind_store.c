@@ -24,20 +24,23 @@
 
 enum { IOV_INLINE = 8 };
 
+/* Closed when the device in whose task it was opened has gone and no other
+ * device serves from it; by the collector if there is no such device. */
 struct store_ud {
   LIST_ENTRY(store_ud) link;    /* of the device in whose task it was opened */
   struct store *store;          /* NULL: closed */
-  struct device *dev;           /* NULL: closed by the collector */
+  struct device *dev;           /* NULL: none, or gone */
+  unsigned serving;             /* devices whose store it is */
+  bool orphan;                  /* to be closed when nobody uses it */
 };
 
-/* One operation that Lua has started. */
+/* One operation that Lua has started.  The task waits for its end whatever
+ * happens, so store and buffer stay on its stack, and its command is not
+ * answered before. */
 struct io {
   struct store_op op;
-  struct task *task;            /* NULL: its wait was cancelled */
-  struct cmd *cmd;              /* whose data it uses, or NULL */
-  struct device *dev;
-  struct state *state;          /* NULL: a plain interpreter waits below */
-  int ref;                      /* keeps buffer and store while in flight */
+  struct store_ud *ud;
+  struct task *task;            /* NULL: a plain interpreter waits below */
   bool ended;
   struct iovec *iov_big;
   struct iovec iov[IOV_INLINE];
@@ -83,90 +86,92 @@ static void io_free(struct io *io)
   free(io);
 }
 
+static void close_ud(struct store_ud *ud)
+{
+  if (ud->dev)
+    LIST_REMOVE(ud, link);
+  store_close(ud->store);
+  ud->store = NULL;
+  ud->dev = NULL;
+}
+
+/* Its device has gone, or somebody else has let go of it. */
+static void close_if_unused(struct store_ud *ud)
+{
+  if (ud->store && ud->orphan && !ud->serving && !ud->store->in_flight)
+    close_ud(ud);
+}
+
 static void io_done(struct store_op *op, int rc)
 {
   struct io *io = op->arg;
-  struct state *st = io->state;
   struct task *t = io->task;
 
   io->ended = true;
   io->op.rc = rc;
-  if (!st)
+  if (!t)
     return;                     /* a plain interpreter waits for it */
-  luaL_unref(st->L, LUA_REGISTRYINDEX, io->ref);
-  st->in_flight--;
-  if (t) {
-    t->rc = rc;
-    task_wake(t, 0);
-  }
-  if (io->cmd)
-    cmd_op_ended(io->cmd);
-  if (io->dev && --io->dev->ops == 0)
-    device_quiet(io->dev);
-  if (!st->path)
-    st->shard->stirred = true;  /* the state waits for this to be closed */
+  t->rc = rc;
+  task_wake(t, 0);
+  close_if_unused(io->ud);
+  if (--t->dev->ops == 0)
+    device_quiet(t->dev);
   io_free(io);
 }
 
-static void io_disarm(struct task *t)
+/* What a call returns or raises once its operation has ended. */
+static int verdict(lua_State *L, enum store_verb verb, uint64_t at,
+                   uint64_t length, int rc)
 {
-  ((struct io *)t->wait)->task = NULL;
+  if (!rc)
+    return 0;
+  if (verb == STORE_READ)
+    buffer_clear(L, 2, at, length);
+  return raise_io(L, verb, rc);
 }
 
 static int io_over(lua_State *L, int status, lua_KContext ctx)
 {
-  struct task *t = (struct task *)ctx;
-
   (void)status;
-  if (t->rc)
-    return raise_io(L, (enum store_verb)lua_tointeger(L, -1), t->rc);
-  return 0;
+  return verdict(L, (enum store_verb)lua_tointeger(L, -1),
+                 (uint64_t)lua_tointeger(L, -2),
+                 (uint64_t)lua_tointeger(L, -3), ((struct task *)ctx)->rc);
 }
 
-/* Submits and waits.  Stack: the store at 1, the buffer, if any, at 2. */
-static int perform(lua_State *L, struct io *io)
+/* Submits and waits.  Stack: the store at 1, the buffer, if any, at 2, whose
+ * bytes from `at` on are meant. */
+static int perform(lua_State *L, struct io *io, uint64_t at)
 {
   enum store_verb verb = io->op.verb;
-  struct store *s = store_check(L, 1);
+  uint64_t length = io->op.length;
   struct task *t = task_running();
-  bool may_wait = t && t->co == L && lua_isyieldable(L);
   int rc;
 
+  io->ud = lua_touserdata(L, 1);
   io->op.done = io_done;
   io->op.arg = io;
-  if (t && !may_wait) {
+  if (t ? t->co != L || !lua_isyieldable(L) : state_of(L) != NULL) {
     io_free(io);
     task_waiter(L, verb_names[verb]);   /* raises */
-  }
-  rc = store_submit(s, &io->op);
-  if (rc != STORE_PENDING) {
-    io_free(io);
-    return rc ? raise_io(L, verb, rc) : 0;
-  }
-  if (!t) {
-    while (!io->ended)
-      uv_run(s->loop, UV_RUN_ONCE);
-    rc = io->op.rc;
-    io_free(io);
-    return rc ? raise_io(L, verb, rc) : 0;
+    return 0;
   }
   io->task = t;
-  io->state = t->state;
-  io->state->in_flight++;
-  io->dev = t->dev;
-  if (io->dev)
-    io->dev->ops++;
-  if (io->cmd)
-    cmd_op_started(io->cmd);
-  lua_createtable(L, 2, 0);
-  lua_pushvalue(L, 1);
-  lua_rawseti(L, -2, 1);
-  lua_pushvalue(L, 2);
-  lua_rawseti(L, -2, 2);
-  io->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  rc = store_submit(io->ud->store, &io->op);
+  if (!t) {
+    while (rc == STORE_PENDING && !io->ended)
+      uv_run(io->ud->store->loop, UV_RUN_ONCE);
+    if (rc == STORE_PENDING)
+      rc = io->op.rc;
+  }
+  if (rc != STORE_PENDING) {
+    io_free(io);
+    return verdict(L, verb, at, length, rc);
+  }
+  t->dev->ops++;
+  lua_pushinteger(L, (lua_Integer)length);
+  lua_pushinteger(L, (lua_Integer)at);
   lua_pushinteger(L, verb);
-  t->wait = io;
-  return task_wait(L, t, io_disarm, io_over);
+  return task_wait(L, t, NULL, io_over);
 }
 
 static struct io *make(lua_State *L, enum store_verb verb)
@@ -223,8 +228,7 @@ static int transfer(lua_State *L, enum store_verb verb, int at_arg)
   io->op.iov_cnt = count;
   io->op.offset = (uint64_t)offset;
   io->op.length = (uint64_t)n;
-  io->cmd = buffer_cmd(L, 2);
-  return perform(L, io);
+  return perform(L, io, (uint64_t)at);
 }
 
 static int l_read(lua_State *L)
@@ -247,7 +251,7 @@ static int range(lua_State *L, enum store_verb verb)
   io->op.stable = lua_toboolean(L, 4);
   io->op.offset = (uint64_t)offset;
   io->op.length = (uint64_t)length;
-  return perform(L, io);
+  return perform(L, io, 0);
 }
 
 /* store:discard(offset, length [, stable]): the range reads as zeroes and its
@@ -269,7 +273,7 @@ static int l_flush(lua_State *L)
 {
   check_open(L);
   lua_settop(L, 2);
-  return perform(L, make(L, STORE_FLUSH));
+  return perform(L, make(L, STORE_FLUSH), 0);
 }
 
 /* store:size(): bytes. */
@@ -299,6 +303,19 @@ static int l_info(lua_State *L)
   return 1;
 }
 
+/* store:status(offset): "mapped" or "deallocated", and for how many bytes from
+ * there on that is so (0 at the end).  Does not wait. */
+static int l_status(lua_State *L)
+{
+  struct store *s = check_open(L)->store;
+  uint64_t length;
+  bool mapped = store_mapped(s, (uint64_t)check_offset(L, 2), &length);
+
+  lua_pushstring(L, mapped ? "mapped" : "deallocated");
+  lua_pushinteger(L, (lua_Integer)length);
+  return 2;
+}
+
 /* store:resize(size): makes room for `size` bytes; raises an I/O error.  Does
  * not wait. */
 static int l_resize(lua_State *L)
@@ -308,21 +325,45 @@ static int l_resize(lua_State *L)
   return rc ? raise_io(L, STORE_WRITE, rc) : 0;
 }
 
-static void close_ud(struct store_ud *ud)
+static void unserve(struct device *d)
 {
-  if (ud->dev)
-    LIST_REMOVE(ud, link);
-  store_close(ud->store);
-  ud->store = NULL;
-  ud->dev = NULL;
+  lua_State *L = d->state->L;
+  struct store_ud *ud;
+
+  if (!d->store)
+    return;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, d->store_ref);
+  ud = lua_touserdata(L, -1);
+  ud->serving--;
+  close_if_unused(ud);
+  lua_pop(L, 1);
+  luaL_unref(L, LUA_REGISTRYINDEX, d->store_ref);
+  d->store_ref = LUA_NOREF;
+  d->store = NULL;
+}
+
+void store_serve(lua_State *L, int arg, struct device *d)
+{
+  struct store *s = store_check(L, arg);
+
+  unserve(d);
+  ((struct store_ud *)lua_touserdata(L, arg))->serving++;
+  lua_pushvalue(L, arg);
+  d->store_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  d->store = s;
 }
 
 void store_close_all(struct device *d)
 {
   struct store_ud *ud;
 
-  while ((ud = LIST_FIRST(&d->stores)))
-    close_ud(ud);
+  unserve(d);
+  while ((ud = LIST_FIRST(&d->stores))) {
+    LIST_REMOVE(ud, link);
+    ud->dev = NULL;
+    ud->orphan = true;
+    close_if_unused(ud);
+  }
 }
 
 /* store:close().  A store that a device serves is closed by the device. */
@@ -333,8 +374,7 @@ static int l_close(lua_State *L)
   if (!ud->store)
     return 0;
   luaL_argcheck(L, !ud->store->in_flight, 1, "operations are in flight");
-  luaL_argcheck(L, !ud->dev || ud->dev->store != ud->store, 1,
-                "its device serves from it, and closes it");
+  luaL_argcheck(L, !ud->serving, 1, "a device serves from it, and closes it");
   close_ud(ud);
   return 0;
 }
@@ -355,8 +395,7 @@ static struct store_ud *push(lua_State *L, uv_loop_t **loop)
   struct state *st = state_of(L);
   struct task *t = task_running();
 
-  ud->store = NULL;
-  ud->dev = NULL;
+  *ud = (struct store_ud){ .store = NULL };
   luaL_setmetatable(L, STORE);
   *loop = st ? &st->shard->loop : uv_default_loop();
   if (t && t->dev) {
@@ -436,6 +475,7 @@ static const luaL_Reg methods[] = {
   { "read", l_read },
   { "resize", l_resize },
   { "size", l_size },
+  { "status", l_status },
   { "write", l_write },
   { "zero", l_zero },
   { NULL, NULL }

@@ -12,7 +12,12 @@ struct store;
 /* The store at `arg`; raises if it is none, or closed. */
 struct store *store_check(lua_State *L, int arg);
 
-/* Closes every store that was opened for this device. */
+/* From now on `d` serves from the store at `arg`: d->store.  Raises likewise.
+ * The store stays open while a device serves from it. */
+void store_serve(lua_State *L, int arg, struct device *d);
+
+/* The device goes: it serves no more, and every store that was opened for it
+ * is closed as soon as no other device uses it. */
 void store_close_all(struct device *d);
 
 #endif

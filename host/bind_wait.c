@@ -68,6 +68,8 @@ static int l_waiter_call(lua_State *L)
 
   if (!t)
     return 0;
+  if (w->asleep && !lua_checkstack(t->co, n + 1))
+    return luaL_error(L, "await: too many values");
   w->task = NULL;
   w->nargs = n;
   if (!w->asleep) {             /* still in tcmu.await: it finds them there */
@@ -78,8 +80,6 @@ static int l_waiter_call(lua_State *L)
     lua_setiuservalue(L, 1, 1);
     return 0;
   }
-  if (!lua_checkstack(t->co, n + 1))
-    luaL_error(L, "await: too many values");
   lua_xmove(L, t->co, n);
   task_wake(t, n);
   return 0;
@@ -121,52 +121,62 @@ static int l_await(lua_State *L)
   return task_wait(L, t, await_disarm, await_done);
 }
 
-/* tcmu.all: each child reports here; the first failure ends the others. */
+/* tcmu.all: each child reports here.  The parent goes on, or ends, when the
+ * last of them has ended. */
 struct group {
   struct task *parent;
   int left;
-  bool failed;
+  bool failed;                  /* the error lies on the parent's stack */
 };
 
 static void child_done(struct task *child, enum task_end how, lua_State *L)
 {
-  struct task *t = child->parent;
-  struct group *g = t->wait;
+  struct group *g = child->arg;
+  struct task *t = g->parent;
 
+  g->left--;
   if (how == TASK_FAILED && !g->failed) {
     g->failed = true;
     lua_pushvalue(L, -2);
     lua_xmove(L, t->co, 1);
+    task_cancel_all(&t->children);
   }
-  if (--g->left == 0 || g->failed)
-    if (t->waiting && t->disarm)
-      task_wake(t, g->failed ? 1 : 0);
-}
-
-static void all_disarm(struct task *t)
-{
-  (void)t;                      /* task_cancel() ends the children */
+  if (!g->left && !t->job.queued)
+    task_wake(t, g->failed ? 1 : 0);
 }
 
 static int all_done(lua_State *L, int status, lua_KContext ctx)
 {
-  struct task *t = (struct task *)ctx, *child;
-  struct group *g = t->wait;
-  bool failed = g->failed;
+  struct group *g = ((struct task *)ctx)->wait;
 
   (void)status;
-  while ((child = LIST_FIRST(&t->children)))
-    task_cancel(child);
-  if (failed)
-    return lua_error(L);
-  return 0;
+  return g->failed ? lua_error(L) : 0;
+}
+
+/* A child of `t` for the function at `arg`. */
+static struct task *add_child(lua_State *L, struct task *t, struct group *g,
+                              int arg)
+{
+  struct task *child = task_new(t->state, t->dev, t->cmd, child_done, g);
+
+  if (!child)
+    return NULL;
+  child->parent = t;
+  child->listed = true;
+  LIST_INSERT_HEAD(&t->children, child, sibling);
+  g->left++;
+  lua_pushvalue(L, arg);
+  lua_xmove(L, child->co, 1);
+  task_run_later(child, 0);
+  return child;
 }
 
 /* tcmu.all(f, g, ...): runs the functions side by side and waits for them
- * all.  The first error ends the others and is raised here.  Waits. */
+ * all.  The first error ends the others and is raised here once they have
+ * ended.  Waits. */
 static int l_all(lua_State *L)
 {
-  struct task *t = task_waiter(L, "all"), *child;
+  struct task *t = task_waiter(L, "all");
   int n = lua_gettop(L), i;
   struct group *g;
 
@@ -174,22 +184,21 @@ static int l_all(lua_State *L)
     luaL_checktype(L, i, LUA_TFUNCTION);
   if (!n)
     return 0;
+  luaL_checkstack(L, 4, "all");
   g = lua_newuserdatauv(L, sizeof(*g), 0);
-  *g = (struct group){ t, 0, false };
-  t->wait = g;
-  for (i = 1; i <= n; i++) {
-    child = task_new(t->state, t->dev, t->cmd, child_done, g);
-    if (!child)
-      return luaL_error(L, "all: out of memory");
-    child->parent = t;
-    child->listed = true;
-    LIST_INSERT_HEAD(&t->children, child, sibling);
-    g->left++;
-    lua_pushvalue(L, i);
-    lua_xmove(L, child->co, 1);
-    task_run_later(child, 0);
+  *g = (struct group){ .parent = t };
+  for (i = 1; i <= n; i++)
+    if (!add_child(L, t, g, i))
+      break;
+  if (i <= n) {                 /* out of memory: as if that one had failed */
+    g->failed = true;
+    lua_pushliteral(L, "all: out of memory");
+    if (!g->left)
+      return lua_error(L);
+    task_cancel_all(&t->children);
   }
-  return task_wait(L, t, all_disarm, all_done);
+  t->wait = g;
+  return task_wait(L, t, NULL, all_done);
 }
 
 static void spawned_done(struct task *t, enum task_end how, lua_State *L)

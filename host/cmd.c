@@ -153,13 +153,15 @@ static void settle_data(struct cmd *c, struct ring_result *res)
   }
 }
 
-static void retire(struct cmd *c)
+void cmd_finish(struct cmd *c, uint8_t status)
 {
   struct device *d = c->dev;
-  struct ring_result res = { .status = c->status };
+  struct ring_result res = { .status = status };
 
   if (!c->orphaned) {
-    if (c->status == SCSI_GOOD)
+    if (status != SCSI_GOOD)
+      c->moved = 0;
+    if (status != SCSI_CHECK_CONDITION) /* sense goes without data */
       settle_data(c, &res);
     if (c->sense_len) {
       res.sense = c->sense;
@@ -174,18 +176,8 @@ static void retire(struct cmd *c)
   lock_release(&d->locks, &c->lock);
   if (c->locks)
     wait_release_locks(d, c);
-  if (d->phase != DEVICE_LIVE && TAILQ_EMPTY(&d->outstanding))
+  if (TAILQ_EMPTY(&d->outstanding))
     device_quiet(d);
-}
-
-void cmd_finish(struct cmd *c, uint8_t status)
-{
-  if (c->ended)
-    return;
-  c->ended = true;
-  c->status = status;
-  if (!c->ops)
-    retire(c);
 }
 
 void cmd_fail(struct cmd *c, int key, int asc, int ascq)
@@ -193,17 +185,6 @@ void cmd_fail(struct cmd *c, int key, int asc, int ascq)
   c->sense_len = scsi_sense(c->sense, c->dev->descriptor_sense, key, asc,
                             ascq);
   cmd_finish(c, SCSI_CHECK_CONDITION);
-}
-
-void cmd_op_started(struct cmd *c)
-{
-  c->ops++;
-}
-
-void cmd_op_ended(struct cmd *c)
-{
-  if (--c->ops == 0 && c->ended)
-    retire(c);
 }
 
 /* Calls fail or store_error of the handler's program, whose arguments lie on
@@ -246,19 +227,28 @@ void cmd_store_error(struct cmd *c, int rc)
   lua_verdict(c, 3);
 }
 
-/* Copies what Lua returned into Data-In; false if it is of no use. */
+/* Takes what Lua has returned; false, and a line in the log, if it is of no
+ * use. */
 static bool take_reply(struct cmd *c, lua_State *co)
 {
-  const struct iovec *in = c->bidi_cnt ? c->bidi : c->iov;
-  uint32_t n = c->bidi_cnt ? c->bidi_cnt : c->iov_cnt;
-  uint64_t len = c->bidi_cnt ? c->bidi_len : c->data_len;
-
   if (lua_gettop(co) < 1 || lua_isnil(co, 1)) {
-    if (c->touched && !c->moved)
-      c->moved = len;
+    if (c->touched)
+      c->moved = c->bidi_cnt ? c->bidi_len : c->data_len;
     return true;
   }
-  return buffer_reply(co, 1, in, n, len, &c->moved);
+  if (!buffer_reply(co, 1, c)) {
+    log_error(c->dev->name, "opcode %02x: a handler returns nothing, a string "
+              "or a buffer of its own, not a %s", c->cdb[0],
+              luaL_typename(co, 1));
+    return false;
+  }
+  if (c->exact && c->moved < c->data_len) {
+    log_error(c->dev->name, "opcode %02x: the handler's read has returned "
+              "%llu bytes of %llu", c->cdb[0], (unsigned long long)c->moved,
+              (unsigned long long)c->data_len);
+    return false;
+  }
+  return true;
 }
 
 /* The coroutine of a command has ended. */
@@ -269,14 +259,10 @@ static void answered(struct task *t, enum task_end how, lua_State *L)
   c->task = NULL;
   switch (how) {
   case TASK_OK:
-    if (take_reply(c, L)) {
+    if (take_reply(c, L))
       cmd_finish(c, SCSI_GOOD);
-    } else {
-      log_error(c->dev->name, "opcode %02x: a handler returns nothing, a "
-                "string or a buffer, not a %s", c->cdb[0],
-                luaL_typename(L, 1));
+    else
       cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
-    }
     return;
   case TASK_FAILED:             /* L: error object, traceback */
     state_push(c->dev->state, L, "fail");
@@ -345,6 +331,7 @@ static bool direct(struct cmd *c, int ref)
   t = begin(c);
   if (!t)
     return true;
+  c->exact = !c->data_out;
   lua_rawgeti(t->co, LUA_REGISTRYINDEX, ref);
   lua_rawgeti(t->co, LUA_REGISTRYINDEX, d->self_ref);
   cmd_push(t->co, c);
@@ -407,11 +394,10 @@ void cmd_take(struct device *d, const struct ring_cmd *entry)
   }
   c->id = entry->id;
   c->token = entry->token;
-  c->ended = c->aborted = c->expired = c->orphaned = false;
-  c->zeroed = c->touched = c->locks = false;
+  c->expired = c->orphaned = false;
+  c->zeroed = c->touched = c->exact = c->locks = false;
   c->moved = 0;
   c->sense_len = 0;
-  c->ops = 0;
   c->iov_cnt = c->bidi_cnt = 0;
   if (!remember(d, c)) {
     TAILQ_INSERT_HEAD(&d->free_cmds, c, link);
@@ -446,9 +432,6 @@ void cmd_abort(struct cmd *c)
 {
   struct shard *s = c->dev->shard;
 
-  if (c->ended)
-    return;
-  c->aborted = true;
   if (c->task) {
     task_cancel(c->task);
   } else if (c->job.queued || lock_waits(&c->lock)) {

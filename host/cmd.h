@@ -52,18 +52,16 @@ struct cmd {
 
   struct task *task;            /* the coroutine that works on it */
   struct store_op op;           /* the fast path's */
-  unsigned ops;                 /* store operations that use its data */
   bool zeroed;                  /* Data-In was cleared before a part was set */
   bool touched;                 /* Data-In was written to */
+  bool exact;                   /* a reply has to fill Data-In */
   uint64_t moved;               /* bytes of Data-In that are valid */
   int ud_ref;                   /* the Lua object, made on first need */
   bool swapped;                 /* its `data` is not the view at the moment */
 
   bool locks;                   /* its Lua code has taken range locks */
 
-  bool ended;                   /* result is final, ops may still run */
-  bool aborted, expired, orphaned;
-  uint8_t status;
+  bool expired, orphaned;
   int sense_len;
   unsigned char sense[RING_SENSE_MAX];
   uint64_t due;                 /* ns; deadline */
@@ -73,7 +71,7 @@ struct cmd {
 void cmd_take(struct device *d, const struct ring_cmd *entry);
 
 /* Gives the final answer; c->moved says how much of Data-In is valid.  The
- * command may be gone on return. */
+ * command is over on return. */
 void cmd_finish(struct cmd *c, uint8_t status);
 
 /* The same with CHECK CONDITION and sense made here; for what cannot be left
@@ -87,15 +85,11 @@ void cmd_to_lua(struct cmd *c);
 void cmd_store_error(struct cmd *c, int rc);
 
 /* Ends a command early: its coroutine is cancelled; it is answered as soon as
- * no store operation uses its data. */
+ * no store operation uses its data.  What the fast path does it finishes. */
 void cmd_abort(struct cmd *c);
 
 /* The ring was reset or the device is gone: nothing is to be answered. */
 void cmd_orphan(struct cmd *c);
-
-/* A store operation on the command's data has started or ended. */
-void cmd_op_started(struct cmd *c);
-void cmd_op_ended(struct cmd *c);
 
 /* True if nothing about the CDB, its range and its size needs a closer look. */
 bool cmd_is_plain(const struct cmd *c);

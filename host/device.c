@@ -21,7 +21,9 @@
 
 enum {
   DRAIN_MAX = 256,              /* commands in one pass over a ring */
-  STOP_LIMIT_S = 10,            /* a clean stop waits so long for commands */
+  STOP_LIMIT_S = 10,            /* a clean stop waits so long for commands, and
+                                   every end for the handler's close */
+  TMR_LUN_RESET = 5,
 };
 
 #define SECOND 1000000000ULL
@@ -32,7 +34,7 @@ static void next_change(struct job *j);
 static void report(struct device *d, const char *verb, int rc,
                    const char *why)
 {
-  d->report(d->report_arg, d->id, verb, rc, why);
+  d->report(d->report_arg, d->id, verb, rc, why, false);
 }
 
 struct device *device_find(struct shard *s, int64_t id)
@@ -99,6 +101,8 @@ static void manage(struct device *d, const struct ring_tmr *tmr)
   struct cmd *c;
   uint32_t i;
 
+  if (tmr->type == TMR_LUN_RESET)
+    d->resets++;
   for (i = 0; i < tmr->count; i++) {
     c = cmd_by_id(d, ring_tmr_id(tmr, i));
     if (c)
@@ -107,13 +111,12 @@ static void manage(struct device *d, const struct ring_tmr *tmr)
   device_mark_dirty(d);         /* the entry itself is released */
 }
 
-/* Takes up to DRAIN_MAX entries; false if the ring is not empty after that. */
-static bool take(struct device *d)
+/* Takes entries while *left allows; false if the ring is not empty then. */
+static bool take(struct device *d, int *left)
 {
   union ring_entry e;
-  int n;
 
-  for (n = 0; n < DRAIN_MAX; n++) {
+  for (; *left > 0; --*left) {
     switch (ring_next(d->ring, &e)) {
     case RING_EMPTY:
       return true;
@@ -136,14 +139,17 @@ static bool take(struct device *d)
   return false;
 }
 
+/* What comes in while completions are told is taken as well, but within one
+ * limit: a busy device must not keep the loop from the others. */
 void device_drain(struct device *d)
 {
+  int left = DRAIN_MAX;
   bool empty;
 
   if (!d->ring || d->gone || d->parked)
     return;
   do {
-    empty = take(d);
+    empty = take(d, &left);
     device_mark_dirty(d);       /* PADs and unknown entries are released too */
     shard_settle(d->shard);
     if (d->gone || d->parked)
@@ -151,6 +157,8 @@ void device_drain(struct device *d)
   } while (empty && ring_pending(d->ring));
   if (!empty)
     shard_unfinished(d->shard, d);
+  else if (TAILQ_EMPTY(&d->outstanding))
+    device_quiet(d);
 }
 
 static void on_event(uv_poll_t *h, int status, int events)
@@ -181,7 +189,8 @@ static void unref_all(struct device *d)
   luaL_unref(L, LUA_REGISTRYINDEX, d->store_ref);
 }
 
-/* All that does not need the loop any more. */
+/* All that does not need the loop any more.  The end is reported last: the
+ * device may be added again at once, by another shard even. */
 static void free_device(struct device *d)
 {
   struct message *m;
@@ -205,6 +214,7 @@ static void free_device(struct device *d)
     munmap(d->map, d->map_len);
   if (d->fd >= 0)
     close(d->fd);
+  d->report(d->report_arg, d->id, d->end_verb, d->end_rc, d->end_why, true);
   free(d->by_id);
   free(d->end_why);
   free(d->name);
@@ -216,7 +226,7 @@ static void on_closed(uv_handle_t *h)
   free_device(h->data);
 }
 
-/* Reports how it ended and destroys the device; nothing of it is in flight. */
+/* Nothing of the device is in flight. */
 static void destroy(struct device *d)
 {
   struct shard *s = d->shard;
@@ -231,7 +241,6 @@ static void destroy(struct device *d)
   timer_stop(&s->timers, &d->deadline);
   timer_stop(&s->timers, &d->stop_limit);
   d->gone = true;
-  report(d, d->end_verb, d->end_rc, d->end_why);
   uv_close((uv_handle_t *)&d->poll, on_closed);
 }
 
@@ -246,26 +255,45 @@ static void closed(struct task *t, enum task_end how, lua_State *L)
   shard_later(d->shard, &d->next_change);
 }
 
+static void stop_over(struct timer *timer);
+
+static void limit_end(struct device *d)
+{
+  d->stop_limit.fired = stop_over;
+  d->stop_limit.arg = d;
+  timer_start(&d->shard->timers, &d->stop_limit, STOP_LIMIT_S * SECOND);
+}
+
+/* True if something still uses the device that will call device_quiet(). */
+static bool in_use(struct device *d)
+{
+  if (d->busy || !TAILQ_EMPTY(&d->outstanding))
+    return true;
+  if (d->unfinished && !d->gone && !d->parked)
+    return true;                /* a clean stop: the ring is not empty yet */
+  task_cancel_all(&d->tasks);
+  return d->ops || !LIST_EMPTY(&d->tasks);
+}
+
 /* Once nothing is in flight: the handler's close, then the end. */
 static void end(struct device *d)
 {
   struct task *t;
 
-  if (!d->removing || d->busy || d->ops || !TAILQ_EMPTY(&d->outstanding))
+  if (!d->removing || in_use(d))
     return;
   if (d->phase == DEVICE_CLOSING) {
     destroy(d);
     return;
   }
-  d->phase = DEVICE_CLOSING;
-  while ((t = LIST_FIRST(&d->tasks)))
-    task_cancel(t);
   t = task_new(d->state, d, NULL, closed, d);
   if (!t) {
     shard_later(d->shard, &d->next_change);
     return;
   }
+  d->phase = DEVICE_CLOSING;
   d->busy = t;
+  limit_end(d);
   state_push(d->state, t->co, "close");
   lua_rawgeti(t->co, LUA_REGISTRYINDEX, d->dev_ref);
   task_run(t, 1);
@@ -282,27 +310,34 @@ static void stop_over(struct timer *timer)
   struct device *d = timer->arg;
   struct cmd *c, *next;
 
-  log_warn(d->name, "commands are still running after %d s and are cancelled",
+  log_warn(d->name, "%s not ended after %d s and is cancelled",
+           d->phase == DEVICE_CLOSING ? "the handler's close has"
+                                      : "something that runs has",
            STOP_LIMIT_S);
   for (c = TAILQ_FIRST(&d->outstanding); c; c = next) {
     next = TAILQ_NEXT(c, link);
     cmd_abort(c);
   }
-  if (d->busy && d->phase != DEVICE_CLOSING)
-    task_cancel(d->busy);
+  task_cancel(d->busy);
   shard_settle(d->shard);
 }
 
 /* "remove": the kernel has let go of it.  "stop": it goes on elsewhere. */
 static void begin_end(struct device *d, bool gone)
 {
+  if (d->removing && (d->gone || !gone)) {
+    report(d, gone ? "remove" : "stop", -EALREADY, "the device ends already");
+    return;
+  }
+  if (d->removing)
+    report(d, "stop", -ENODEV, "the kernel has removed the device");
   d->removing = true;
   uv_poll_stop(&d->poll);
   if (gone) {
     d->gone = true;
     d->end_verb = "remove";
     orphan_all(d);
-    if (d->busy && d->phase != DEVICE_CLOSING)
+    if (d->phase != DEVICE_CLOSING)
       task_cancel(d->busy);
   } else {
     if (d->phase == DEVICE_LIVE) {
@@ -310,9 +345,7 @@ static void begin_end(struct device *d, bool gone)
       d->phase = DEVICE_DRAINING;
     }
     d->end_verb = "stop";
-    d->stop_limit.fired = stop_over;
-    d->stop_limit.arg = d;
-    timer_start(&d->shard->timers, &d->stop_limit, STOP_LIMIT_S * SECOND);
+    limit_end(d);
   }
   shard_later(d->shard, &d->next_change);
 }
@@ -536,7 +569,7 @@ void device_add(struct shard *s, struct message *m, int fd,
   int rc;
 
   if (!d) {
-    report_fn(arg, m->device, "add", -ENOMEM, "out of memory");
+    report_fn(arg, m->device, "add", -ENOMEM, "out of memory", true);
     free(m);
     return;
   }
@@ -551,7 +584,7 @@ void device_add(struct shard *s, struct message *m, int fd,
       snprintf(why, sizeof(why), "cannot be polled: %s", uv_strerror(rc));
   }
   if (rc) {
-    report(d, "add", rc, why);
+    refuse(d, rc, why);
     free(m);
     free_device(d);
     return;

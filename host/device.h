@@ -43,9 +43,10 @@ enum route {
 
 TAILQ_HEAD(cmd_queue, cmd);
 
-/* What a device reports, once for each request.  status: 0 or -errno. */
+/* What a device reports, once for each request.  status: 0 or -errno; `last`:
+ * the device does not exist any more. */
 typedef void device_report(void *arg, int64_t id, const char *verb,
-                           int status, const char *why);
+                           int status, const char *why, bool last);
 
 struct device {
   LIST_ENTRY(device) link;              /* of the shard */
@@ -77,6 +78,7 @@ struct device {
   uint64_t max_blocks;          /* in one READ or WRITE */
   bool read_only, write_cache, descriptor_sense;
   bool has_flush;               /* the handler wants flush after stable writes */
+  unsigned long resets;         /* LUN RESETs that the kernel told of */
   bool attention;               /* the next command goes through Lua, which
                                    has a unit attention to raise */
   struct store *store;          /* NULL: Lua serves the data */
@@ -90,13 +92,13 @@ struct device {
   struct cmd_queue outstanding; /* oldest first: also the order of deadlines */
   struct cmd_queue free_cmds;
   struct lock_table locks;
-  LIST_HEAD(, lock_ud) lua_locks;       /* those that Lua code has taken */
+  LIST_HEAD(lua_lock_list, lock_ud) lua_locks;       /* those that Lua code has taken */
   struct task_list tasks;       /* tcmu.spawn and the like */
-  LIST_HEAD(, store_ud) stores; /* opened for this device */
+  LIST_HEAD(open_store_list, store_ud) stores; /* opened for this device */
   struct task *busy;            /* the open, close or change that runs */
   const char *busy_verb;
   struct job next_change;
-  STAILQ_HEAD(, message) changes;       /* waiting for it to end */
+  STAILQ_HEAD(change_list, message) changes;      /* waiting for it to end */
   uint64_t time_out;            /* ns for a command; 0: no limit */
   struct timer deadline;
   struct timer stop_limit;

@@ -22,9 +22,8 @@ static void done(struct store_op *op, int rc)
 {
   struct cmd *c = op->arg;
 
-  finish(c, rc);
   c->dev->ops--;
-  cmd_op_ended(c);
+  finish(c, rc);
 }
 
 bool fast_start(struct cmd *c)
@@ -62,11 +61,10 @@ bool fast_start(struct cmd *c)
     return false;
   }
 
-  cmd_op_started(c);
-  d->ops++;
   rc = store_submit(d->store, op);
   if (rc == STORE_PENDING)
-    return true;
-  done(op, rc);
+    d->ops++;
+  else
+    finish(c, rc);
   return true;
 }

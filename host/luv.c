@@ -38,20 +38,12 @@ static const char *const removed[] = {
 /* luaopen_luv writes to statics: one state at a time. */
 static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
 
-static int traceback(lua_State *L)
-{
-  const char *text = lua_tostring(L, 1);
-
-  luaL_traceback(L, L, text ? text : "(error object is not a string)", 1);
-  return 1;
-}
-
 /* Calls back into Lua; an error costs a line in the log and nothing else. */
 static int guarded(lua_State *L, int nargs, int nresults, const char *who)
 {
   int base = lua_gettop(L) - nargs, rc;
 
-  lua_pushcfunction(L, traceback);
+  lua_pushcfunction(L, state_traceback);
   lua_insert(L, base);
   rc = lua_pcall(L, nargs, nresults, base);
   lua_remove(L, base);
@@ -67,7 +59,6 @@ static int on_callback(lua_State *L, int nargs, int nresults, int flags)
 {
   struct state *st = state_of(L);
   struct watchdog_mark mark;
-  bool inside = st->inside;
   int rc;
 
   (void)flags;
@@ -75,12 +66,10 @@ static int on_callback(lua_State *L, int nargs, int nresults, int flags)
     lua_pop(L, nargs + 1);
     return 0;
   }
-  st->inside = true;
+  st->patience = 1;
   mark = watchdog_enter(st, L);
   rc = guarded(L, nargs, nresults, st->path);
-  watchdog_leave(mark);
-  st->inside = inside;
-  st->struck = false;
+  watchdog_leave(st, mark);
   return rc;
 }
 

@@ -4,14 +4,17 @@
 #include "device.h"
 #include "state.h"
 
+enum { JOBS_MAX = 1024 };       /* in one turn */
+
 /* What the loop does before it sleeps. */
 static void on_prepare(uv_prepare_t *h)
 {
   shard_settle(h->data);
 }
 
-/* Goes on with one of the rings that a bounded drain has left unfinished: the
- * other devices and the timers get their turn in between. */
+/* Goes on with what a bounded turn has left: one of the rings, and the jobs,
+ * which on_prepare() runs.  The other devices and the timers get their turn in
+ * between. */
 static void on_busy(uv_idle_t *h)
 {
   struct shard *s = h->data;
@@ -22,7 +25,7 @@ static void on_busy(uv_idle_t *h)
     d->unfinished = false;
     device_drain(d);
   }
-  if (TAILQ_EMPTY(&s->unfinished))
+  if (TAILQ_EMPTY(&s->unfinished) && TAILQ_EMPTY(&s->jobs))
     uv_idle_stop(h);
 }
 
@@ -82,11 +85,13 @@ void shard_forget(struct shard *s, struct job *j)
   TAILQ_REMOVE(&s->jobs, j, link);
 }
 
-static void run_jobs(struct shard *s)
+/* Runs up to *left jobs; those that they queue count as well, since a handler
+ * can go round for ever without a wait that takes time. */
+static void run_jobs(struct shard *s, int *left)
 {
   struct job *j;
 
-  while ((j = TAILQ_FIRST(&s->jobs))) {
+  for (; *left > 0 && (j = TAILQ_FIRST(&s->jobs)); --*left) {
     shard_forget(s, j);
     j->run(j);
   }
@@ -95,12 +100,15 @@ static void run_jobs(struct shard *s)
 void shard_settle(struct shard *s)
 {
   struct device *d;
+  int left = JOBS_MAX;
 
   do {
-    run_jobs(s);
+    run_jobs(s, &left);
     if (s->stirred)
       state_turn_all(s);
-  } while (!TAILQ_EMPTY(&s->jobs));
+  } while (left > 0 && !TAILQ_EMPTY(&s->jobs));
+  if (!TAILQ_EMPTY(&s->jobs))
+    uv_idle_start(&s->busy, on_busy);
 
   while ((d = LIST_FIRST(&s->dirty))) {
     LIST_REMOVE(d, dirty_link);
@@ -109,17 +117,20 @@ void shard_settle(struct shard *s)
   }
 }
 
-/* Is anything of the real world awaited: a store, or a callback of luv? */
+/* Is there more to do, or is anything of the real world awaited: a store, or a
+ * callback of luv? */
 static bool is_busy(const struct shard *s)
 {
   struct device *d;
   struct state *st;
 
+  if (!TAILQ_EMPTY(&s->jobs) || !TAILQ_EMPTY(&s->unfinished))
+    return true;
   LIST_FOREACH(d, &s->devices, link)
     if (d->ops)
       return true;
   LIST_FOREACH(st, &s->states, link)
-    if (st->in_flight || state_awaits_luv(st))
+    if (state_awaits_luv(st))
       return true;
   return false;
 }

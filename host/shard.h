@@ -59,8 +59,8 @@ void shard_later(struct shard *s, struct job *j);
 /* Takes `j` out of the queue; harmless if it is not in it. */
 void shard_forget(struct shard *s, struct job *j);
 
-/* Runs all jobs, the luv loops that want it, and then tells the kernel of
- * every completion: one write() per device. */
+/* Runs the jobs, a bounded number of them, the luv loops that want it, and
+ * then tells the kernel of every completion: one write() per device. */
 void shard_settle(struct shard *s);
 
 /* The ring of `d` holds more: go on with it in a later turn of the loop. */

@@ -39,15 +39,14 @@ struct shards {
 
 /* On a shard's thread: a device has something to tell control. */
 static void on_report(void *arg, int64_t id, const char *verb, int status,
-                      const char *why)
+                      const char *why, bool last)
 {
   struct worker *w = arg;
   struct shards *s = w->all;
   struct message *m = message_report(id, verb, status, why);
   uint64_t one = 1;
 
-  if (strcmp(verb, "remove") == 0 || strcmp(verb, "stop") == 0 ||
-      (strcmp(verb, "add") == 0 && status))
+  if (last)
     w->devices--;
   if (!m) {
     log_error("control", "out of memory: a report is lost");
@@ -74,10 +73,7 @@ static void handle(struct worker *w, struct message *m)
     device_change(d, m);
     return;
   }
-  w->devices++;                 /* on_report takes it off again */
-  on_report(w, m->device, m->verb, -ENODEV, "there is no such device");
-  if (strcmp(m->verb, "remove") != 0 && strcmp(m->verb, "stop") != 0)
-    w->devices--;
+  on_report(w, m->device, m->verb, -ENODEV, "there is no such device", false);
   free(m);
 }
 

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "bind.h"
+#include "log.h"
 #include "luv.h"
 #include "task.h"
 #include "watchdog.h"
@@ -41,10 +42,8 @@ static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize)
       st->used + (nsize - osize) > st->limit) {
     if (nsize - osize > LARGE)
       return NULL;
-    if (!st->over_limit) {
-      st->over_limit = true;
-      watchdog_strike(st);
-    }
+    if (!st->over_limit)
+      watchdog_short_of_memory(st);
   }
   p = realloc(ptr, nsize);
   if (p)
@@ -69,15 +68,17 @@ struct state *state_of(lua_State *L)
   return st;
 }
 
-static int message_handler(lua_State *L)
+int state_traceback(lua_State *L)
 {
   const char *text = NULL;
 
+  if (lua_type(L, 1) == LUA_TTABLE) {   /* an I/O error, for instance */
+    lua_pushliteral(L, "message");
+    lua_rawget(L, 1);
+    lua_replace(L, 1);
+  }
   if (lua_type(L, 1) == LUA_TSTRING || lua_type(L, 1) == LUA_TNUMBER)
     text = lua_tostring(L, 1);
-  else if (lua_type(L, 1) == LUA_TTABLE &&
-           lua_getfield(L, 1, "message") == LUA_TSTRING)
-    text = lua_tostring(L, -1);
   luaL_traceback(L, L, text ? text : "(error object is not a string)", 1);
   return 1;
 }
@@ -87,16 +88,12 @@ int state_call(struct state *st, int nargs, int nresults)
   lua_State *L = st->L;
   int base = lua_gettop(L) - nargs, rc;
   struct watchdog_mark mark;
-  bool inside = st->inside;
 
-  lua_pushcfunction(L, message_handler);
+  lua_pushcfunction(L, state_traceback);
   lua_insert(L, base);
-  st->inside = true;
   mark = watchdog_enter(st, L);
   rc = lua_pcall(L, nargs, nresults, base);
-  watchdog_leave(mark);
-  st->inside = inside;
-  st->struck = false;
+  watchdog_leave(st, mark);
   lua_remove(L, base);
   state_stir(st);
   return rc;
@@ -123,6 +120,17 @@ static int boot(lua_State *L)
   return 1;
 }
 
+/* What is for people; the traceback below it is for whoever debugs. */
+static char *first_sentence(const char *text)
+{
+  const char *end = text ? strstr(text, "\nstack traceback:") : NULL;
+
+  log_debug("load", "%s", text ? text : "(no text)");
+  if (!end)
+    return strdup(text ? text : "the handler cannot be loaded");
+  return strndup(text, (size_t)(end - text));
+}
+
 int state_new(struct shard *s, const char *path, struct state **out,
               char **why)
 {
@@ -146,6 +154,7 @@ int state_new(struct shard *s, const char *path, struct state **out,
     return -ENOMEM;
   }
   lua_atpanic(st->L, panic);
+  *(void **)lua_getextraspace(st->L) = NULL;    /* no task: see task.c */
   lua_pushlightuserdata(st->L, st);
   lua_rawsetp(st->L, LUA_REGISTRYINDEX, &state_key);
   LIST_INSERT_HEAD(&s->states, st, link);
@@ -156,7 +165,7 @@ int state_new(struct shard *s, const char *path, struct state **out,
   rc = state_call(st, 1, 1);
   st->patience = 1;
   if (rc != LUA_OK) {
-    *why = strdup(lua_tostring(st->L, -1));
+    *why = first_sentence(lua_tostring(st->L, -1));
     state_close(st);
     return -EINVAL;
   }
@@ -186,12 +195,12 @@ bool state_awaits_luv(const struct state *st)
   return st->luv && luv_alive(st->luv);
 }
 
-/* The end of a state; false while something of it is still in flight. */
+/* The end of a state; false while a request of luv is still in flight. */
 static bool finish(struct state *st)
 {
   struct luv *luv = st->luv;
 
-  if (st->in_flight || (luv && !luv_drain(luv)))
+  if (luv && !luv_drain(luv))
     return false;
   task_pool_free(st);
   lua_close(st->L);

@@ -12,6 +12,7 @@
 #include <stddef.h>
 
 #include "shard.h"
+#include "watchdog.h"
 
 struct luv;
 struct task;
@@ -22,13 +23,13 @@ struct state {
   struct shard *shard;
   char *path;                   /* of the handler */
   unsigned users;               /* devices */
-  unsigned in_flight;           /* store operations that Lua has started */
 
   size_t used, limit;           /* bytes of Lua memory; limit 0: none */
   unsigned patience;            /* watchdog budgets that a step may use: more
                                    than 1 while loading and opening */
   bool inside;                  /* handler code is running: limit applies */
-  bool over_limit, struck;      /* why the hook is set; see watchdog.c */
+  bool over_limit;              /* a look at the memory is due */
+  enum watchdog_stop volatile stop;     /* the running step is to end */
 
   struct task *idle;            /* pooled tasks with their coroutines */
   unsigned idle_count;
@@ -57,6 +58,10 @@ void state_turn_all(struct shard *s);
 
 /* True while a handle or request of luv is active. */
 bool state_awaits_luv(const struct state *st);
+
+/* A message handler for lua_pcall: turns any error object into a text with a
+ * traceback, without calling what the handler may have put into it. */
+int state_traceback(lua_State *L);
 
 /* Calls the function below `nargs` arguments on st->L, protected, with
  * traceback and under the watchdog.  May not wait.  Returns a LUA_ code; on

@@ -90,6 +90,19 @@ void store_info(struct store *s, struct store_info *out)
   s->type->info(s, out);
 }
 
+bool store_mapped(struct store *s, uint64_t offset, uint64_t *length)
+{
+  bool mapped = true;
+
+  *length = offset < s->size ? s->size - offset : 0;
+  if (*length && s->type->mapped) {
+    mapped = s->type->mapped(s, offset, length);
+    if (*length > s->size - offset)
+      *length = s->size - offset;
+  }
+  return mapped;
+}
+
 int store_resize(struct store *s, uint64_t size)
 {
   int rc = 0;

@@ -76,6 +76,13 @@ int store_submit(struct store *s, struct store_op *op);
 /* Fills in `out`.  Does not wait. */
 void store_info(struct store *s, struct store_info *out);
 
+/* True if byte `offset` takes up space, false if it only reads as zero; how
+ * many bytes from there on are the same in *length, as far as can be told in
+ * one step (0 only at the end of the store).  A store that cannot tell says
+ * that all of it does.  Looks at tables, not at data, but a file system may
+ * have to read them. */
+bool store_mapped(struct store *s, uint64_t offset, uint64_t *length);
+
 /* Makes the store `size` bytes long, for operations submitted from now on.  A
  * regular file grows; one that is longer keeps its length and shows less.  A
  * block device only checks (-ENOSPC).  Memory beyond the new end is forgotten.
@@ -111,12 +118,14 @@ int store_file_open(uv_loop_t *loop, const char *path, unsigned flags,
 
 /* One implementation.  submit: as store_submit(), with the range checked and
  * iov_now, iov_left, at and left set; never with nothing to do, except for
- * FLUSH.  resize may be NULL where any size will do. */
+ * FLUSH.  resize may be NULL where any size will do, mapped (offset inside the
+ * store; the length is cut at its end for it) where all is mapped. */
 struct store_type {
   const char *name;
   int (*submit)(struct store *s, struct store_op *op);
   void (*info)(struct store *s, struct store_info *out);
   int (*resize)(struct store *s, uint64_t size);
+  bool (*mapped)(struct store *s, uint64_t offset, uint64_t *length);
   void (*close)(struct store *s);
 };
 

@@ -189,6 +189,27 @@ static void info(struct store *s, struct store_info *out)
   out->block = f->block;
 }
 
+/* A block device and a file system without holes call all of it data. */
+static bool mapped(struct store *s, uint64_t offset, uint64_t *length)
+{
+  struct file *f = (struct file *)s;
+  off_t data, hole;
+
+  if (f->is_device)
+    return true;
+  data = lseek(f->fd[0], (off_t)offset, SEEK_DATA);
+  if (data < 0)
+    return errno != ENXIO;      /* ENXIO: nothing but a hole up to the end */
+  if ((uint64_t)data > offset) {
+    *length = (uint64_t)data - offset;
+    return false;
+  }
+  hole = lseek(f->fd[0], (off_t)offset, SEEK_HOLE);
+  if (hole > (off_t)offset)
+    *length = (uint64_t)hole - offset;
+  return true;
+}
+
 static int resize(struct store *s, uint64_t size)
 {
   struct file *f = (struct file *)s;
@@ -222,5 +243,6 @@ const struct store_type store_file_type = {
   .submit = submit,
   .info = info,
   .resize = resize,
+  .mapped = mapped,
   .close = close_store,
 };

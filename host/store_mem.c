@@ -202,6 +202,19 @@ static void info(struct store *s, struct store_info *out)
   out->discards = true;
 }
 
+static bool mapped(struct store *s, uint64_t offset, uint64_t *length)
+{
+  struct memory *m = (struct memory *)s;
+  uint64_t absent;
+  void **slot = find(m, offset / PAGE, &absent);
+
+  if (slot)
+    *length = PAGE - offset % PAGE;
+  else if (absent <= *length / PAGE)    /* else more than there is */
+    *length = absent * PAGE - offset % PAGE;
+  return slot && *slot;
+}
+
 /* Longer: tables on top, the old root in the first slot.  Shorter: what is cut
  * off must not be there when the store grows again. */
 static int resize(struct store *s, uint64_t size)
@@ -252,6 +265,7 @@ static const struct store_type type = {
   .submit = submit,
   .info = info,
   .resize = resize,
+  .mapped = mapped,
   .close = close_store,
 };
 

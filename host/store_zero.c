@@ -24,6 +24,14 @@ static void info(struct store *s, struct store_info *out)
   out->discards = true;
 }
 
+static bool mapped(struct store *s, uint64_t offset, uint64_t *length)
+{
+  (void)s;
+  (void)offset;
+  (void)length;
+  return false;
+}
+
 static void close_store(struct store *s)
 {
   free(s);
@@ -33,6 +41,7 @@ static const struct store_type type = {
   .name = "zero",
   .submit = submit,
   .info = info,
+  .mapped = mapped,
   .close = close_store,
 };
 

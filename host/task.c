@@ -12,6 +12,7 @@
 
 #include "bind_wait.h"
 #include "device.h"
+#include "log.h"
 #include "state.h"
 #include "watchdog.h"
 
@@ -25,6 +26,17 @@ static __thread struct task *running;
 struct task *task_running(void)
 {
   return running;
+}
+
+/* The task of a coroutine: in its extra space, which is NULL for all others. */
+static struct task **slot(lua_State *co)
+{
+  return lua_getextraspace(co);
+}
+
+bool task_owns(lua_State *co)
+{
+  return *slot(co) != NULL;
 }
 
 static void resume_job(struct job *j);
@@ -41,6 +53,20 @@ static struct task *make(struct state *st)
   return t;
 }
 
+/* Often called from inside a handler, but st->L has no protected call that
+ * could catch a refusal of the memory limit: the limit does not apply. */
+static void make_coroutine(struct task *t)
+{
+  struct state *st = t->state;
+  bool inside = st->inside;
+
+  st->inside = false;
+  t->co = lua_newthread(st->L);
+  *slot(t->co) = t;
+  t->co_ref = luaL_ref(st->L, LUA_REGISTRYINDEX);
+  st->inside = inside;
+}
+
 struct task *task_new(struct state *st, struct device *dev, struct cmd *cmd,
                       task_done *done, void *arg)
 {
@@ -52,16 +78,14 @@ struct task *task_new(struct state *st, struct device *dev, struct cmd *cmd,
   } else if (!(t = make(st))) {
     return NULL;
   }
-  if (!t->co) {
-    t->co = lua_newthread(st->L);
-    t->co_ref = luaL_ref(st->L, LUA_REGISTRYINDEX);
-  }
+  if (!t->co)
+    make_coroutine(t);
   t->dev = dev;
   t->cmd = cmd;
   t->done = done;
   t->arg = arg;
   t->parent = NULL;
-  t->started = t->waiting = t->listed = t->locks = false;
+  t->started = t->waiting = t->listed = t->locks = t->cancelled = false;
   t->disarm = NULL;
   t->wait = NULL;
   return t;
@@ -101,29 +125,27 @@ void task_pool_free(struct state *st)
   st->idle_count = 0;
 }
 
-/* Runs the pending <close> variables of a coroutine that did not end well. */
-static bool reset(struct task *t)
+/* Enters the coroutine: resumes it, or runs its pending <close> variables. */
+static int enter(struct task *t, bool resume, enum watchdog_stop *stopped)
 {
   struct task *before = running;
   struct watchdog_mark mark;
-  int rc;
+  int nres = 0, rc;
 
   running = t;
-  t->state->inside = true;
+  t->state->patience = t->dev->phase == DEVICE_OPENING ? OPENING : 1;
   mark = watchdog_enter(t->state, t->co);
-  rc = lua_resetthread(t->co);
-  watchdog_leave(mark);
-  t->state->inside = t->state->struck = false;
+  rc = resume ? lua_resume(t->co, NULL, t->nargs, &nres)
+              : lua_resetthread(t->co);
+  *stopped = watchdog_leave(t->state, mark);
   running = before;
-  return rc == LUA_OK;
+  if (rc == LUA_YIELD)
+    lua_pop(t->co, nres);
+  return rc;
 }
 
 static void end(struct task *t, enum task_end how, lua_State *results)
 {
-  struct task *child;
-
-  while ((child = LIST_FIRST(&t->children)))
-    task_cancel(child);
   if (t->listed)
     LIST_REMOVE(t, sibling);
   if (t->locks)
@@ -148,17 +170,30 @@ static int explain(lua_State *L)
   return 1;
 }
 
-/* `message` is the host's own reason; NULL: the error object is on co. */
-static void fail(struct task *t, const char *message)
+/* Pushes the error object, which its <close> variables need as well. */
+static void push_error(struct task *t, lua_State *L)
+{
+  lua_checkstack(t->co, 1);
+  lua_pushvalue(t->co, -1);
+  lua_xmove(t->co, L, 1);
+}
+
+/* `stopped`: the reason is the host's own, or else the error object lies on
+ * t->co.  Lua leaves a coroutine without hooks if one of them has raised: its
+ * <close> variables could not be stopped and do not run. */
+static void fail(struct task *t, enum watchdog_stop stopped, const char *why)
 {
   lua_State *L = t->state->L;
   int top = lua_gettop(L);
+  enum watchdog_stop again;
 
   lua_checkstack(L, 8);
-  if (message)
-    lua_pushstring(L, message);
+  if (why)
+    lua_pushstring(L, why);
+  else if (lua_status(t->co) == LUA_YIELD)
+    watchdog_push_reason(L, t->state, stopped);
   else
-    lua_xmove(t->co, L, 1);
+    push_error(t, L);
   lua_pushcfunction(L, explain);
   lua_pushlightuserdata(L, t->co);
   lua_pushvalue(L, -3);
@@ -166,7 +201,8 @@ static void fail(struct task *t, const char *message)
     lua_pop(L, 1);
     lua_pushnil(L);
   }
-  reset(t);
+  if (!stopped || lua_status(t->co) == LUA_YIELD)
+    enter(t, false, &again);
   drop_coroutine(t);
   end(t, TASK_FAILED, L);
   lua_settop(L, top);
@@ -174,46 +210,51 @@ static void fail(struct task *t, const char *message)
 
 static void step(struct task *t)
 {
-  struct state *st = t->state;
-  struct task *before = running;
-  struct watchdog_mark mark;
-  int nargs = t->nargs, nres = 0, rc;
-  bool struck;
+  enum watchdog_stop stopped;
 
-  running = t;
   t->started = true;
   t->waiting = false;
   t->disarm = NULL;
-  st->inside = true;
-  st->patience = t->dev && t->dev->phase == DEVICE_OPENING ? OPENING : 1;
-  mark = watchdog_enter(st, t->co);
-  rc = lua_resume(t->co, NULL, nargs, &nres);
-  watchdog_leave(mark);
-  struck = st->struck;
-  st->inside = st->struck = false;
-  running = before;
-
-  switch (rc) {
+  switch (enter(t, true, &stopped)) {
   case LUA_OK:
     end(t, TASK_OK, t->co);
     return;
   case LUA_YIELD:
-    lua_pop(t->co, nres);
     if (t->waiting)
-      state_stir(st);
-    else if (struck)
-      fail(t, "stopped: more CPU time in one step than the watchdog allows");
+      state_stir(t->state);
     else
-      fail(t, "a yield with no wait armed: use tcmu.sleep or tcmu.await");
+      fail(t, stopped, stopped ? NULL : "a yield with no wait armed: use "
+           "tcmu.sleep or tcmu.await");
     return;
   default:
-    fail(t, NULL);
+    fail(t, stopped, NULL);
   }
+}
+
+/* The end of a cancelled task. */
+static void break_off(struct task *t)
+{
+  enum watchdog_stop stopped;
+  const char *text;
+
+  if (t->started && enter(t, false, &stopped) != LUA_OK) {
+    text = lua_type(t->co, -1) == LUA_TSTRING ? lua_tostring(t->co, -1)
+                                              : luaL_typename(t->co, -1);
+    log_error(t->dev->name, "in a <close> variable of something that was "
+              "cancelled: %s", text);
+    drop_coroutine(t);
+  }
+  end(t, TASK_CANCELLED, t->co);
 }
 
 static void resume_job(struct job *j)
 {
-  step((struct task *)((char *)j - offsetof(struct task, job)));
+  struct task *t = (struct task *)((char *)j - offsetof(struct task, job));
+
+  if (t->cancelled)
+    break_off(t);
+  else
+    step(t);
 }
 
 void task_run(struct task *t, int nargs)
@@ -236,8 +277,9 @@ struct task *task_waiter(lua_State *L, const char *what)
     luaL_error(L, "%s: may wait only inside a command, open, close or "
                "tcmu.spawn, and not in a coroutine of your own", what);
   if (!lua_isyieldable(L))
-    luaL_error(L, "%s: may not wait inside a sort comparator, a gsub "
-               "callback or a <close> handler of a failed command", what);
+    luaL_error(L, "%s: may not wait where C calls Lua: a sort comparator, a "
+               "gsub callback, the function given to tcmu.await, or a <close> "
+               "variable of a command that failed or was cancelled", what);
   return t;
 }
 
@@ -255,20 +297,27 @@ void task_wake(struct task *t, int nargs)
   task_run_later(t, nargs);
 }
 
+void task_cancel_all(struct task_list *list)
+{
+  struct task *t, *next;
+
+  for (t = LIST_FIRST(list); t; t = next) {
+    next = LIST_NEXT(t, sibling);
+    task_cancel(t);
+  }
+}
+
 void task_cancel(struct task *t)
 {
-  struct task *child;
-
-  if (!t || t == running)
+  if (!t || t->cancelled)
     return;
-  shard_forget(t->state->shard, &t->job);
-  if (t->disarm)
+  t->cancelled = true;
+  task_cancel_all(&t->children);
+  if (t->job.queued)
+    shard_forget(t->state->shard, &t->job);
+  else if (t->disarm)
     t->disarm(t);
-  t->disarm = NULL;
-  t->waiting = false;
-  while ((child = LIST_FIRST(&t->children)))
-    task_cancel(child);
-  if (t->started ? !reset(t) : false)
-    drop_coroutine(t);
-  end(t, TASK_CANCELLED, t->co);
+  else if (t->waiting)
+    return;                     /* task_wake() will come */
+  break_off(t);
 }

@@ -5,10 +5,14 @@
  * wait.  Every wait is the same four steps: check the arguments, arm, tell
  * task_wait() how to disarm, yield.
  *
- *   task_start --> RUNNING --> OK, FAILED
- *                   |   ^
- *         task_wait v   | task_wake
- *                  WAITING --task_cancel--> CANCELLED
+ *   task_run --> RUNNING --> OK, FAILED
+ *                 |   ^
+ *       task_wait v   | task_wake
+ *                WAITING --task_cancel--> CANCELLED
+ *
+ * A wait that cannot be broken off, for a store that is at work on the task's
+ * bytes or for the task's own children, delays the cancellation until it is
+ * over: what a task holds, a range lock for instance, it holds that long.
  */
 #ifndef TASK_H
 #define TASK_H
@@ -27,8 +31,8 @@ enum task_end { TASK_OK, TASK_FAILED, TASK_CANCELLED };
 
 LIST_HEAD(task_list, task);
 
-/* Runs once per started task.  `co` holds the results (TASK_OK), the error
- * object and a traceback or nil (TASK_FAILED), or nothing. */
+/* Runs once per task.  `co` holds the results (TASK_OK), the error object and
+ * a traceback or nil (TASK_FAILED), or nothing. */
 typedef void task_done(struct task *t, enum task_end how, lua_State *co);
 
 struct task {
@@ -46,6 +50,7 @@ struct task {
   void *arg;                    /* the starter's */
   int nargs;                    /* values to resume with */
   bool started, waiting, listed;
+  bool cancelled;               /* ends as soon as its wait lets go of it */
   bool locks;                   /* has taken range locks, for no command */
   void (*disarm)(struct task *t);
   void *wait;                   /* what it waits for; the wait's own */
@@ -54,9 +59,8 @@ struct task {
   struct task *next_idle;
 };
 
-/* A task for `dev` (may be NULL while there is none yet) and `cmd` (or NULL);
- * push the function and its arguments on t->co and call task_run().  NULL: out
- * of memory. */
+/* A task for `dev` and `cmd` (or NULL); push the function and its arguments on
+ * t->co and call task_run().  NULL: out of memory. */
 struct task *task_new(struct state *st, struct device *dev, struct cmd *cmd,
                       task_done *done, void *arg);
 
@@ -70,8 +74,9 @@ void task_run_later(struct task *t, int nargs);
  * wait ("sleep: only inside a command ..."). */
 struct task *task_waiter(lua_State *L, const char *what);
 
-/* In a binding, last thing: `return task_wait(L, t, disarm, k)`.  `k`, if any,
- * continues with what task_wake() left on the stack. */
+/* In a binding, last thing: `return task_wait(L, t, disarm, k)`.  `disarm`
+ * breaks the wait off; NULL: that is not possible, and task_wake() is certain
+ * to come.  `k`, if any, continues with what task_wake() left on the stack. */
 int task_wait(lua_State *L, struct task *t, void (*disarm)(struct task *),
               lua_KFunction k);
 
@@ -80,11 +85,15 @@ int task_wait(lua_State *L, struct task *t, void (*disarm)(struct task *),
 void task_wake(struct task *t, int nargs);
 
 /* Ends a waiting task, its children first: <close> variables run, `done` gets
- * TASK_CANCELLED.  Harmless on NULL. */
+ * TASK_CANCELLED, at once or when its wait lets go of it.  Harmless on NULL. */
 void task_cancel(struct task *t);
+void task_cancel_all(struct task_list *list);
 
 /* The task whose Lua code is running on this thread, or NULL. */
 struct task *task_running(void);
+
+/* True if `co` is a task's, so not for a handler to resume or close. */
+bool task_owns(lua_State *co);
 
 /* Frees the pool of a state that is being closed. */
 void task_pool_free(struct state *st);

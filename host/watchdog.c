@@ -28,7 +28,7 @@ struct watched {
   clockid_t cpu;
   _Atomic unsigned long step;
   _Atomic unsigned long target; /* the step that is to be stopped */
-  lua_State *volatile co;       /* NULL outside of Lua */
+  lua_State *_Atomic co;        /* NULL outside of Lua */
   struct state *volatile state;
   _Atomic unsigned patience;    /* budgets that this step may use */
 
@@ -64,35 +64,52 @@ static long long cpu_ns(clockid_t clock)
   return ts.tv_sec * 1000000000LL + ts.tv_nsec;
 }
 
-/* Stops the coroutine, or tells it that memory is short.  Yields where it may:
- * an error could be caught by pcall, a yield cannot. */
+void watchdog_push_reason(lua_State *L, const struct state *st,
+                          enum watchdog_stop stop)
+{
+  if (stop == STOP_MEMORY)
+    lua_pushfstring(L, "stopped: memory limit, the devices of this handler use "
+                    "more than %d MiB", (int)(st->limit >> 20));
+  else
+    lua_pushfstring(L, "stopped: more than %d ms of CPU time in one step",
+                    (int)(budget_ms * st->patience));
+}
+
+/* Stops the coroutine.  Yields where it may: an error could be caught by pcall,
+ * a yield cannot.  An error stays armed until the step is over. */
 static void hook(lua_State *L, lua_Debug *ar)
 {
   struct state *st = self->state;
 
   (void)ar;
-  if (st->over_limit && !st->struck) {
-    lua_sethook(L, NULL, 0, 0);
+  if (st->over_limit && !st->stop) {
     st->over_limit = false;
     lua_gc(L, LUA_GCCOLLECT, 0);
-    if (st->used > st->limit)
-      luaL_error(L, "memory limit: this handler uses more than %d MiB",
-                 (int)(st->limit >> 20));
-    return;
+    if (st->used > st->limit && !st->stop)
+      st->stop = STOP_MEMORY;
   }
-  if (lua_isyieldable(L)) {
+  if (!st->stop) {              /* or left over from a step that has ended */
+    lua_sethook(L, NULL, 0, 0);
+  } else if (lua_isyieldable(L)) {
     lua_sethook(L, NULL, 0, 0);
     lua_yield(L, 0);
-    return;
+  } else {
+    watchdog_push_reason(L, st, st->stop);
+    lua_error(L);
   }
-  luaL_error(L, "stopped: more than %d ms of CPU time in one step",
-             (int)budget_ms);
 }
 
-void watchdog_strike(struct state *st)
+static void arm(lua_State *co)
 {
-  if (self && self->co && self->state == st)
-    lua_sethook(self->co, hook, LUA_MASKCOUNT, 1);
+  lua_sethook(co, hook, LUA_MASKCOUNT, 1);
+}
+
+void watchdog_short_of_memory(struct state *st)
+{
+  if (self && self->co && self->state == st) {
+    st->over_limit = true;
+    arm(self->co);
+  }
 }
 
 static void on_signal(int sig)
@@ -102,8 +119,8 @@ static void on_signal(int sig)
 
   (void)sig;
   if (self && (co = self->co) && self->step == self->target) {
-    self->state->struck = true;
-    lua_sethook(co, hook, LUA_MASKCOUNT, 1);
+    self->state->stop = STOP_TIME;
+    arm(co);
   }
   errno = saved;
 }
@@ -219,51 +236,65 @@ static void next_step(void)
   atomic_store_explicit(&self->step, step + 1, memory_order_relaxed);
 }
 
+/* The number first: a signal for the step before finds that it is over. */
+static void set_current(struct state *st, lua_State *co)
+{
+  next_step();
+  self->state = st;
+  atomic_store_explicit(&self->co, co, memory_order_relaxed);
+}
+
 struct watchdog_mark watchdog_enter(struct state *st, lua_State *co)
 {
-  struct watchdog_mark before = { NULL, NULL };
+  struct watchdog_mark before = { .inside = st->inside, .stop = st->stop };
 
+  st->inside = true;
+  st->stop = STOP_NOT;
   if (!self && !(self = enlist()))
     return before;
   before.co = self->co;
   before.state = self->state;
-  next_step();
-  self->state = st;
-  self->co = co;
-  atomic_store_explicit(&self->patience, st->patience,
-                        memory_order_relaxed);
+  atomic_store_explicit(&self->patience, st->patience, memory_order_relaxed);
+  set_current(st, co);
   if (!atomic_load_explicit(&awake, memory_order_relaxed))
     rouse();
   return before;
 }
 
-void watchdog_leave(struct watchdog_mark before)
+enum watchdog_stop watchdog_leave(struct state *st,
+                                  struct watchdog_mark before)
 {
-  struct state *st;
+  enum watchdog_stop stop;
   lua_State *co;
 
-  if (!self)
-    return;
-  co = self->co;
-  st = self->state;
-  self->co = before.co;
-  self->state = before.state;
-  next_step();
-  if (st->struck || st->over_limit)
-    lua_sethook(co, NULL, 0, 0);
+  if (self) {
+    co = self->co;
+    set_current(before.state, before.co);
+    if (st->stop || st->over_limit)
+      lua_sethook(co, NULL, 0, 0);
+  }
+  stop = st->stop;
+  st->stop = before.stop;
+  st->inside = before.inside;
   st->over_limit = false;
+  return stop;
+}
+
+bool watchdog_stopping(void)
+{
+  return self && self->state && self->state->stop != STOP_NOT;
 }
 
 lua_State *watchdog_switch(lua_State *co)
 {
-  lua_State *before = NULL;
+  lua_State *before;
 
-  if (self) {
-    before = self->co;
-    self->co = co;
-    if (self->state && self->state->struck)
-      lua_sethook(co, hook, LUA_MASKCOUNT, 1);
-  }
+  if (!self || !self->state)
+    return NULL;
+  before = self->co;
+  atomic_store_explicit(&self->co, co, memory_order_relaxed);
+  if (self->state->stop || self->state->over_limit)
+    arm(co);
   return before;
 }
 

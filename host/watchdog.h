@@ -19,21 +19,36 @@ enum { WATCHDOG_BUDGET_MS = 50 };
 /* CPU time that one step may use; 0 switches the watchdog off. */
 void watchdog_set_budget(unsigned ms);
 
-/* Brackets one entry into Lua on this thread; nests.  `co` is the coroutine
- * that runs.  watchdog_leave() returns what watchdog_enter() had returned. */
+/* Why a step was stopped. */
+enum watchdog_stop { STOP_NOT, STOP_TIME, STOP_MEMORY };
+
+/* Brackets one entry into a handler's code on this thread, on which its limits
+ * apply; nests.  `co` is the coroutine that runs.  watchdog_leave() takes what
+ * watchdog_enter() had returned. */
 struct watchdog_mark {
   lua_State *co;
   struct state *state;
+  bool inside;
+  enum watchdog_stop stop;
 };
 struct watchdog_mark watchdog_enter(struct state *st, lua_State *co);
-void watchdog_leave(struct watchdog_mark before);
+enum watchdog_stop watchdog_leave(struct state *st,
+                                  struct watchdog_mark before);
+
+/* Pushes a sentence about it. */
+void watchdog_push_reason(lua_State *L, const struct state *st,
+                          enum watchdog_stop stop);
 
 /* A coroutine of the handler's own takes over, or gives back. */
 lua_State *watchdog_switch(lua_State *co);
 
-/* Makes the running code stop at its next instruction, for the reason set in
- * the state (over_limit or struck). */
-void watchdog_strike(struct state *st);
+/* True if the running step is to end: what a coroutine of the handler's own
+ * has yielded was the stop. */
+bool watchdog_stopping(void);
+
+/* Makes the running code stop at its next instruction, unless a collection of
+ * garbage brings the state below its memory limit. */
+void watchdog_short_of_memory(struct state *st);
 
 /* The calling thread leaves for good. */
 void watchdog_forget(void);

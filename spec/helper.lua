@@ -12,7 +12,7 @@ end
 -- assert.is.good(result)
 say:set("assertion.good.positive", "Expected GOOD, got:\n%s")
 say:set("assertion.good.negative", "Expected anything but GOOD, got:\n%s")
-assert:register("assertion", "good", function(state, arguments)
+assert:register("assertion", "good", function(_, arguments)
   local result = arguments[1]
   arguments[1], arguments.n = told(result), 1
   return result.status == 0
@@ -21,7 +21,7 @@ end, "assertion.good.positive", "assertion.good.negative")
 -- assert.has.sense(result, scsi.X [, byte [, bit]])
 say:set("assertion.sense.positive", "Expected:\n%s\ngot:\n%s")
 say:set("assertion.sense.negative", "Expected anything but:\n%s\ngot:\n%s")
-assert:register("assertion", "sense", function(state, arguments)
+assert:register("assertion", "sense", function(_, arguments)
   local result, want, byte, bit = table.unpack(arguments, 1, 4)
   if byte then want = want:at(byte, bit) end
   local got = result.sense
@@ -36,7 +36,7 @@ end, "assertion.sense.positive", "assertion.sense.negative")
 -- assert.has.status(result, 0x08)
 say:set("assertion.status.positive", "Expected status %s, got:\n%s")
 say:set("assertion.status.negative", "Expected not status %s, got:\n%s")
-assert:register("assertion", "status", function(state, arguments)
+assert:register("assertion", "status", function(_, arguments)
   local result, want = arguments[1], arguments[2]
   arguments[1], arguments[2] = ("%02Xh"):format(want), told(result)
   return result.status == want

@@ -121,9 +121,12 @@ describe("the ring", function()
       assert.equal(2, r:outstanding())
     end)
 
-    for opcode, length in pairs { [0x00] = 6, [0x28] = 10, [0x5E] = 10, [0x88] = 16,
-                                  [0xA0] = 12, [0xC1] = 10, [0xFF] = 10, [0x60] = 12 } do
-      it(("takes the length of a CDB from its opcode %02X"):format(opcode), function()
+    for opcode, length in pairs {
+      [0x00] = 6, [0x28] = 10, [0x5E] = 10, [0x88] = 16, [0xA0] = 12,
+      [0xC1] = 10, [0xFF] = 10, [0x60] = 12
+    } do
+      local name <const> = "takes the length of a CDB from its opcode %02X"
+      it(name:format(opcode), function()
         local cdb = string.char(opcode) .. ("x"):rep(length - 1)
         s:submit(cdb .. "beyond")
         assert.equal(cdb, take().cdb)
@@ -152,7 +155,7 @@ describe("the ring", function()
     end)
 
     it("skips the PAD at the end and releases it", function()
-      attach { ring_size = 4096 }               -- 3968 bytes: 33 entries and 8 over
+      attach { ring_size = 4096 }       -- 3968 bytes: 33 entries and 8 over
       for _ = 1, 100 do
         local tag = s:submit(TUR)
         assert.equal(tag, answer(take())[1].tag)
@@ -229,7 +232,7 @@ describe("the ring", function()
       assert.equal(36, #answer(take(), { read_len = 36 })[1].data)
     end)
 
-    it("does not tell a short answer where the kernel does not listen", function()
+    it("does not tell it where the kernel does not listen", function()
       attach { caps = raw.OOOC }
       s:submit(INQUIRY, { data_in = 255 })
       local cmd = take()
@@ -249,27 +252,33 @@ describe("the ring", function()
     end)
 
     it("answers in any order where the kernel allows it", function()
-      local a, b, c = s:submit(TUR), s:submit(READ10, { data_in = 3 }), s:submit(TUR)
+      local a = s:submit(TUR)
+      local b = s:submit(READ10, { data_in = 3 })
+      local c = s:submit(TUR)
       local x, y, z = take(), take(), take()
       local done = answer(z, { status = 8 })
       assert.same({ { tag = c, status = 8, data = "" } }, done)
-      assert.same({ { tag = b, status = 0, data = "two" } }, answer(y, { data_in = "two" }))
+      assert.same({ { tag = b, status = 0, data = "two" } },
+                  answer(y, { data_in = "two" }))
       assert.same({ { tag = a, status = 0, data = "" } }, answer(x))
       assert.equal(u32(HEAD), u32(TAIL))
     end)
 
     it("releases in ring order where the kernel demands it", function()
       attach { caps = 0 }
-      local a, b, c = s:submit(TUR), s:submit(READ10, { data_in = 3 }), s:submit(TUR)
+      local a = s:submit(TUR)
+      local b = s:submit(READ10, { data_in = 3 })
+      local c = s:submit(TUR)
       local x, y, z = take(), take(), take()
       assert.same({}, answer(y, { data_in = "two" }))
       assert.same({}, answer(z, { status = 8 }))
-      assert.same({ { tag = a, status = 0, data = "" }, { tag = b, status = 0, data = "two" },
+      assert.same({ { tag = a, status = 0, data = "" },
+                    { tag = b, status = 0, data = "two" },
                     { tag = c, status = 8, data = "" } }, answer(x))
       assert.is_false(s:broken())
     end)
 
-    it("holds thousands of commands at once, with ids above those before", function()
+    it("holds thousands of commands at once", function()
       attach { ring_size = 1 << 20 }
       local cmds, tags = {}, {}
       for i = 1, 5000 do tags[i] = s:submit(TUR) end
@@ -380,9 +389,10 @@ describe("the ring", function()
       broken_because "still in use"
     end)
 
-    for name, at in pairs { ["the mailbox"] = 64, ["nowhere"] = 1 << 40, ["negative"] = -8,
+    for name, at in pairs { ["the mailbox"] = 64, ["nowhere"] = 1 << 40,
+                            ["a negative offset"] = -8,
                             ["the end of the ring"] = (8 << 20) - 5 } do
-      it("a CDB in or at " .. name, function()
+      it("a CDB at " .. name, function()
         poke64(RING + 24, at)
         broken_because "CDB"
       end)

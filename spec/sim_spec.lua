@@ -51,12 +51,15 @@ describe("the simulated kernel", function()
     return s:collect()
   end
 
-  local function sense_of(done) return { done.sense:byte(3), done.sense:byte(13, 14) } end
+  local function sense_of(done)
+    return { done.sense:byte(3), done.sense:byte(13, 14) }
+  end
 
   describe("lays out", function()
     it("the mailbox as version 2 with all capabilities", function()
       local version, flags, off, size = get("<I2I2I4I4", 0)
-      assert.same({ 2, 15, 128, (8 << 20) - 128 }, { version, flags, off, size })
+      assert.same({ 2, 15, 128, (8 << 20) - 128 },
+                  { version, flags, off, size })
     end)
 
     it("a command of 6 bytes in 120, its CDB right behind", function()
@@ -72,7 +75,7 @@ describe("the simulated kernel", function()
       assert.same({ { 8 << 20, 3 * BLOCK - 1 } }, take().iov)
     end)
 
-    it("separate blocks as separate iovecs, behind which the CDB moves", function()
+    it("separate blocks as separate iovecs, and the CDB behind", function()
       for _ = 1, 12 do s:submit(READ10, { data_in = BLOCK }) end
       local cmds = {}
       for i = 1, 12 do cmds[i] = take() end
@@ -97,11 +100,12 @@ describe("the simulated kernel", function()
       local cmd = take()
       assert.same({ { 8 << 20, 3 } }, cmd.iov)
       assert.same({ { (8 << 20) + BLOCK, 10 } }, cmd.bidi)
-      assert.equal("0123456789", answer(cmd, { data_in = "0123456789" })[1].data)
+      local done = answer(cmd, { data_in = "0123456789" })
+      assert.equal("0123456789", done[1].data)
     end)
 
     it("a PAD where the next entry does not fit before the end", function()
-      attach { ring_size = 4096 }               -- 3968: 33 entries of 120 and 8 over
+      attach { ring_size = 4096 }       -- 3968: 33 entries of 120 and 8 over
       for _ = 1, 33 do
         s:submit(TUR)
         answer(take())
@@ -113,7 +117,7 @@ describe("the simulated kernel", function()
     end)
 
     it("no PAD where the entry just fits", function()
-      attach { ring_size = 4096 }               -- 3968 is 31 entries of 128
+      attach { ring_size = 4096 }       -- 3968 is 31 entries of 128
       for _ = 1, 31 do
         s:submit(READ10)
         answer(take())
@@ -157,10 +161,11 @@ describe("the simulated kernel", function()
       assert.equal(bytes, answer(take(), { data_in = bytes })[1].data)
     end)
 
-    it("what the blocks held before, when a short answer is not told", function()
+    it("what the blocks held, if a short answer is not told", function()
       s:poison(0xEE)
       s:submit(READ10, { data_in = 10 })
-      assert.equal("abc" .. ("\xEE"):rep(7), answer(take(), { data_in = "abc" })[1].data)
+      local done = answer(take(), { data_in = "abc" })
+      assert.equal("abc" .. ("\xEE"):rep(7), done[1].data)
     end)
 
     it("an earlier command's data in the same case without poison", function()
@@ -172,7 +177,8 @@ describe("the simulated kernel", function()
 
     it("only read_len bytes, and never more than were expected", function()
       s:submit(READ10, { data_in = 10 })
-      assert.equal("abc", answer(take(), { data_in = "abc", read_len = 3 })[1].data)
+      local done = answer(take(), { data_in = "abc", read_len = 3 })
+      assert.equal("abc", done[1].data)
       s:submit(READ10, { data_in = 10 })
       assert.equal(10, #answer(take(), { read_len = 11 })[1].data)
     end)
@@ -190,10 +196,12 @@ describe("the simulated kernel", function()
 
     it("no data with CHECK CONDITION, unless read_len is told", function()
       s:submit(READ10, { data_in = 4 })
-      local done = answer(take(), { status = CHECK, sense = "\x70", data_in = "data" })
+      local result = { status = CHECK, sense = "\x70", data_in = "data" }
+      local done = answer(take(), result)
       assert.equal("", done[1].data)
       s:submit(READ10, { data_in = 4 })
-      done = answer(take(), { status = CHECK, sense = "\x70", data_in = "data", read_len = 2 })
+      result.read_len = 2
+      done = answer(take(), result)
       assert.same({ "da", "\x70" }, { done[1].data, done[1].sense:sub(1, 1) })
     end)
 
@@ -225,7 +233,7 @@ describe("the simulated kernel", function()
   describe("makes wait", function()
     it("what the ring has no room for, and keeps its data", function()
       attach { ring_size = 4096 }
-      for _ = 1, 30 do s:submit(READ10) end     -- one more would leave no byte free
+      for _ = 1, 30 do s:submit(READ10) end     -- one more: no byte free
       local tag = s:submit(WRITE10, { data_out = "waiting" })
       s:submit(TUR)
       assert.equal(30 * CMD10, head())
@@ -404,7 +412,7 @@ describe("the simulated kernel", function()
   end)
 
   describe("resetting the ring", function()
-    it("ends what is outstanding with BUSY for 1 and with sense for 2", function()
+    it("ends what is outstanding with BUSY for 1, sense for 2", function()
       for kind, status in ipairs { BUSY, CHECK } do
         s:submit(TUR)
         s:reset(kind)
@@ -436,7 +444,8 @@ describe("the simulated kernel", function()
       local running = s:submit(READ10, { data_in = 1 })
       local waiting = s:submit(READ10, { data_in = 1 })
       s:tmr(1, { running, waiting })
-      assert.same({ { tag = waiting, status = TASK_ABORTED, data = "" } }, s:collect())
+      assert.same({ { tag = waiting, status = TASK_ABORTED, data = "" } },
+                  s:collect())
       take(); take()
       local kind, tmr = r:next()
       assert.same({ "tmr", 1, { 2 } }, { kind, tmr.type, tmr.ids })
@@ -482,7 +491,8 @@ describe("the simulated kernel", function()
     end
     for i = 1, 1000 do
       local data = ("%08d"):format(i):rep(random(1, 1500))
-      expected[s:submit(XDWRITEREAD, { data_out = data, data_in = #data })] = data
+      local tag = s:submit(XDWRITEREAD, { data_out = data, data_in = #data })
+      expected[tag] = data
       drain()
       while #open > random(0, 3) do
         local cmd = table.remove(open, random(#open))

@@ -133,7 +133,7 @@ describe("INQUIRY", function()
     end)
 
     it("uses the company that the operator set", function()
-      open { serial = UUID, company_id = "0x00abcdef" }
+      open { serial = UUID, company_id = "abcdef" }
       assert.equal("6abcdef" .. "8c5b1f3a9e604d27b1a40f5d3",
                    hex(page(0x83):sub(-16)))
     end)

@@ -82,7 +82,7 @@ return {
     { "START STOP UNIT", 0x1B, NONE, {
       { "immed", 1, 0, 1 },
       { "power_condition_modifier", 3, 3, 4, no = true },
-      { "power_condition", 4, 7, 4, no = true, means = "power_condition" },
+      { "power_condition", 4, 7, 4, means = "power_condition" },
       { "no_flush", 4, 2, 1 },
       { "loej", 4, 1, 1, needs = "eject" }, { "start", 4, 0, 1 } } },
     { "PREVENT ALLOW MEDIUM REMOVAL", 0x1E, NONE, {
@@ -140,7 +140,7 @@ return {
     { "WRITE SAME (16)", 0x93, OUT, {
       WRPROTECT, ANCHOR, UNMAP, NDOB, LBA_8, BLOCKS_16, GROUP_14 } },
     { "WRITE ATOMIC (16)", 0x9C, OUT, {
-      WRPROTECT, DPO, FUA, LBA_8, { "atomic_boundary", 10, 7, 16 },
+      WRPROTECT, DPO, FUA, LBA_8, { "atomic_boundary", 10, 7, 16, no = true },
       { "transfer_length", 12, 7, 16 }, GROUP_14 } },
     { "READ CAPACITY (16)", 0x9E, IN, { ALLOCATION_16 }, action = 0x10 },
     { "GET LBA STATUS", 0x9E, IN, {

@@ -16,13 +16,25 @@ local uv = require "luv"
 
 local control = {}
 
+-- Milliseconds that the predecessor's end may take, and between looks.
+local TAKES_OVER <const> = 3000
+local STEP <const> = 100
+
 local function log(level, text) core.log(level, "control", text) end
 
--- Another tcmu-lua that answers the same events would answer them twice.
+-- Another tcmu-lua would answer the same events.  One that was killed just now
+-- may take a moment to be gone.
 local function served_already(nl)
-  for _, other in ipairs(processes.listeners(nl:group()) or {}) do
-    if other.name == "tcmu-lua" then return other.pid end
+  local pid
+  for _ = 1, TAKES_OVER // STEP do
+    pid = nil
+    for _, other in ipairs(processes.listeners(nl:group()) or {}) do
+      if other.name == "tcmu-lua" then pid = other.pid end
+    end
+    if not pid then return nil end
+    uv.sleep(STEP)
   end
+  return pid
 end
 
 -- A netlink socket and the answers switched on, or nil: it has been said why.
@@ -145,7 +157,8 @@ end
 
 --- Serves until a signal.  Waits; prints to the log only.
 -- @param options  { handlers = directories and files, shards = how many (or
--- nil: one per processor), sole = answer for subtypes that nobody has }
+-- nil: one per processor), sole = answer for subtypes that nobody has,
+-- memory_limit = bytes of a Lua state (or nil), no_fast_path }
 -- @return exit code: 0 after a clean stop, 1 otherwise
 function control.serve(options)
   core.raise_nofile()
@@ -158,7 +171,11 @@ function control.serve(options)
   end
 
   local paths, names = catalog.find(options.handlers)
-  local pool = core.shards { count = options.shards or core.cpus() }
+  local pool = core.shards {
+    count = options.shards or core.cpus(),
+    memory_limit = options.memory_limit,
+    no_fast_path = options.no_fast_path,
+  }
   local held = devices.new {
     netlink = nl,
     pool = pool,

@@ -13,9 +13,10 @@ local deputy = {}
 local LIMIT <const> = 5000      -- milliseconds
 
 --- Starts the thread.
--- @return an object with read(path) and write(path, text) as in tcmu.files, but
--- only for jobs; or nil, message
-function deputy.start(log)
+-- @param limit  milliseconds that a file may take; 5000
+-- @return a table with read(path) and write(path, text) as in tcmu.files, but
+-- only for jobs, and close(); or nil, message
+function deputy.start(log, limit)
   local thread, why = core.deputy.open()
   if not thread then return nil, why end
 
@@ -25,12 +26,12 @@ function deputy.start(log)
     for _, answer in ipairs(thread:receive()) do
       local wake = waiting[answer.id]
       waiting[answer.id] = nil
-      wake(answer)
+      wake(answer)             -- in vain if the job has given up
     end
   end))
 
   local function ask(path, text)
-    local answer, message, code = jobs.wait(LIMIT, function(wake)
+    local answer, message, code = jobs.wait(limit or LIMIT, function(wake)
       last = last + 1
       waiting[last] = wake
       local ok, reason, errno = thread:ask(last, path, text)
@@ -53,6 +54,10 @@ function deputy.start(log)
       local answer, message, code = ask(path, text)
       if not answer then return nil, message, code end
       return true
+    end,
+    close = function()
+      poll:close()
+      thread:close()
     end,
   }
 end

@@ -23,18 +23,27 @@ local Dev = {}
 Dev.__index = Dev
 
 -- What a handler may change while the device is open, besides its own fields.
-local TOLD <const> = { write_cache = true, descriptor_sense = true,
-                       read_only = true }
+local TOLD <const> = { write_cache = true, descriptor_sense = true }
 
---- dev:set { write_cache =, descriptor_sense =, read_only =, attention = }:
--- changes the device here and in C.  `attention` is a sense value that the
--- next command gets, or false.  Does not wait.
+-- What keeps commands from the fast path, and where each is kept.
+local DETOURS <const> = { attention = true, not_ready = true }
+local PROTECTIONS <const> = { read_only = true, software_protected = true }
+
+--- dev:set { write_cache =, descriptor_sense =, read_only =,
+-- software_protected =, attention =, not_ready = }: changes the device here
+-- and in C.  `attention` is a sense value that the next command gets, or false;
+-- `not_ready` a function that gets every command first and raises for those
+-- that have to wait, or false.  Does not wait.
 function Dev:set(changes)
   local handle <const> = self.handle()
   for name, value in pairs(changes) do
-    if name == "attention" then
-      self.attention = value or nil
-      handle:set("attention", self.attention ~= nil)
+    if DETOURS[name] then
+      self[name] = value or nil
+      handle:set("attention",
+                 self.attention ~= nil or self.not_ready ~= nil)
+    elseif PROTECTIONS[name] then
+      self[name] = value
+      handle:set("read_only", self.read_only or self.software_protected)
     elseif TOLD[name] then
       self[name] = value
       handle:set(name, value)
@@ -133,7 +142,8 @@ local function new_dev(h, handle, fields)
     options = options, size = fields.size, block_size = fields.block_size,
     max_sectors = fields.max_sectors, read_only = fields.read_only or false,
     write_cache = fields.write_cache or false, descriptor_sense = false,
-    removable = false, wwn = wwn_of(fields), handler = h,
+    software_protected = false, removable = options.removable == true,
+    state_dir = fields.state_dir, wwn = wwn_of(fields), handler = h,
     kind = h.device or require "tcmu.disk",
     handle = function() return handle end,
   }, Dev)
@@ -192,9 +202,11 @@ local function open(h, handle, fields)
            .. "smaller device"):format(dev.store:size(), dev.size), 0)
   end
   dev.can = abilities(dev)
+  dev.can.eject = dev.removable
   -- Without anything to flush there is no cache that could be lost.
   if not dev.can.flush then dev.write_cache = false end
   publish(dev, handle)
+  if dev.kind.opened then dev.kind.opened(dev) end
 end
 
 -- A task.  What an open that failed left behind has nothing to close.

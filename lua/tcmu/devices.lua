@@ -39,7 +39,7 @@ Devices.__index = Devices
 
 --- @param of  { netlink, pool (core.shards), log = function(level, who, text),
 -- io = for configfs, handlers = { [name] = path }, sole, limits as LIMITS, and
--- for tests roots = { configfs, uio, proc, parameters } }
+-- for tests roots = { configfs, uio, dev, proc, parameters } }
 function devices.new(of)
   return setmetatable({
     netlink = of.netlink,

@@ -4,14 +4,20 @@
 -- from tcmu.spc, tcmu.sbc, tcmu.mode and tcmu.rsoc.  A kind is a table like a
 -- handler's own; besides `on` and `offers` it says what INQUIRY and the mode
 -- and VPD pages need: peripheral_type, versions, layouts, vpd, mode; and in
--- `direct` which opcodes C may answer by itself where the handler leaves them
+-- `opened` what to do with a device that has just been opened, and in `direct`
+-- which opcodes C may answer by itself where the handler leaves them
 -- alone.
 
+local compare = require "tcmu.compare"
 local guard = require "tcmu.guard"
+local medium = require "tcmu.medium"
 local mode = require "tcmu.mode"
+local operation = require "tcmu.operation"
 local rsoc = require "tcmu.rsoc"
+local sanitize = require "tcmu.sanitize"
 local sbc = require "tcmu.sbc"
 local spc = require "tcmu.spc"
+local thin = require "tcmu.thin"
 local vpd = require "tcmu.vpd"
 
 local function can(what)
@@ -32,18 +38,48 @@ local on, offers = guard.commands {
   read_10 = sbc.read,
   read_12 = sbc.read,
   read_16 = sbc.read,
+  read_32 = sbc.read,
   write_6 = sbc.write,
   write_10 = sbc.write,
   write_12 = sbc.write,
   write_16 = sbc.write,
+  write_32 = sbc.write,
+  write_atomic_16 = sbc.write_atomic,
+  pre_fetch_10 = sbc.prefetch,
+  pre_fetch_16 = sbc.prefetch,
   read_capacity_10 = sbc.read_capacity_10,
   read_capacity_16 = sbc.read_capacity_16,
-  start_stop_unit = sbc.start_stop_unit,
-  write_same_10 = sbc.write_same,
-  write_same_16 = sbc.write_same,
+  read_defect_data_10 = sbc.read_defect_data_10,
+  read_defect_data_12 = sbc.read_defect_data_12,
   synchronize_cache_10 = { sbc.synchronize_cache, when = can "flush" },
   synchronize_cache_16 = { sbc.synchronize_cache, when = can "flush" },
-  unmap = { sbc.unmap, when = can "unmap" },
+  get_lba_status = { sbc.get_lba_status, when = sbc.knows_status },
+
+  verify_10 = compare.verify,
+  verify_12 = compare.verify,
+  verify_16 = compare.verify,
+  verify_32 = compare.verify,
+  write_and_verify_10 = compare.write_and_verify,
+  write_and_verify_12 = compare.write_and_verify,
+  write_and_verify_16 = compare.write_and_verify,
+  write_and_verify_32 = compare.write_and_verify,
+  compare_and_write = compare.compare_and_write,
+  orwrite_16 = compare.orwrite,
+
+  write_same_10 = thin.write_same,
+  write_same_16 = thin.write_same,
+  write_same_32 = thin.write_same,
+  unmap = { thin.unmap, when = can "unmap" },
+
+  format_unit = { sanitize.format_unit, when = can "write" },
+  sanitize_overwrite = { sanitize.overwrite, when = can "write" },
+  sanitize_block_erase = { sanitize.block_erase, when = can "unmap" },
+  sanitize_exit_failure_mode = { sanitize.exit_failure_mode,
+                                 when = can "write" },
+
+  start_stop_unit = medium.start_stop_unit,
+  prevent_allow_medium_removal = { medium.prevent_allow,
+                                   when = medium.removable },
 }
 
 local direct = {}
@@ -63,6 +99,7 @@ return {
   layouts = "disk",
   vpd = vpd.disk,
   mode = mode.disk,
+  opened = operation.resume,
   versions = {
     0x00A0,                         -- SAM-5
     0x0460,                         -- SPC-4

@@ -1,7 +1,8 @@
 --- Who answers a command: the handler, the device kind, or nobody.
 --
 -- For every device a table of 256 functions is made, one per opcode (and one
--- for commands that meet a unit attention), which C calls as f(self, cmd).
+-- for commands that meet a unit attention or a device that is not ready), which
+-- C calls as f(self, cmd).
 -- Replies are cut to the CDB's allocation length here, so that neither
 -- handlers nor kinds have to.
 
@@ -100,9 +101,12 @@ local function attention(dev, routes)
   return function(self, cmd)
     if not PASSES_ATTENTION[cmd.opcode] then
       local raised = dev.attention
-      dev:set { attention = false }
-      if raised then error(raised) end
+      if raised then
+        dev:set { attention = false }
+        error(raised)
+      end
     end
+    if dev.not_ready then dev.not_ready(cmd) end
     return routes[cmd.opcode + 1](self, cmd)
   end
 end

@@ -22,8 +22,6 @@ local ESHUTDOWN <const> = 108
 
 local STOPPING <const> = "refused: tcmu-lua is stopping"
 
-local OPENED <const> = "another process has opened it: left alone"
-
 local events = {}
 
 -- All of these take `held`, the devices of devices.new().
@@ -46,6 +44,37 @@ local function answer(held, record, event, work)
   return status
 end
 
+-- The device is open elsewhere: whoever has it will answer.
+local function leave(held, found)
+  local holder = processes.holders({ found.uio }, held.roots.proc)[found.uio]
+  local who = found.hba .. "/" .. found.name
+  if holder then
+    held.log("info", who, ("left alone: process %d (%s) has opened it"):format(
+             holder.pid, holder.name))
+  else
+    held.log("warning", who, ("left alone: %s is open, but in no process " ..
+             "that can be seen; if its enable hangs, type '%s', delete the " ..
+             "device and create it anew"):format(found.uio, processes.FREE))
+  end
+end
+
+-- Attaches a new device, in a job of the record.
+-- @return 0; or -errno, message
+local function attach(held, record)
+  if held.stopping then return -ESHUTDOWN, STOPPING end
+  local status, why = held:attach(record)
+  if status == 0 then return 0 end
+
+  -- The kernel takes a device whose file is open while enable fails for open
+  -- ever after: its shard has to have let go of it.
+  local free = held:wait_free(record)
+  if free == false and status == -EBUSY then
+    record.replies = false
+    leave(held, record)
+  end
+  return status, why
+end
+
 local function added(held, found, event)
   local stale = held.by_minor[found.minor]
   if stale then
@@ -54,22 +83,14 @@ local function added(held, found, event)
     end
     held:forget(stale)
   end
-  if held:wait_free(found) == false then
-    held.log("info", found.hba .. "/" .. found.name, OPENED)
-    return
-  end
+  if held:wait_free(found) == false then return leave(held, found) end
 
   local record = held:remember(found)
   record.jobs:submit(function()
     local supported = record.configfs:number("attrib/nl_reply_supported")
     record.replies = (supported or 1) > 0
     local status = answer(held, record, event, function()
-      if held.stopping then return -ESHUTDOWN, STOPPING end
-      local result, why = held:attach(record)
-      if result == -EBUSY and uio.busy(record.uio) then
-        record.replies, why = false, OPENED
-      end
-      return result, why
+      return attach(held, record)
     end)
     if status == 0 then
       held.log("info", record.who, ("added: %s, %d bytes, shard %d"):format(
@@ -181,7 +202,7 @@ function events.take(held, event)
   local found = uio.parse(event.device)
   if not found then return end
   found.minor = event.minor
-  found.uio = ("/dev/uio%d"):format(event.minor)
+  found.uio = uio.file(event.minor, held.roots.dev)
 
   local record = held.by_minor[event.minor]
   if event.command == "added" then
@@ -201,7 +222,7 @@ end
 function events.refuse(held, event, status)
   local found = uio.parse(event.device)
   if catalog.resolve(held.handlers, found.config) and
-     uio.busy(("/dev/uio%d"):format(event.minor)) == false then
+     uio.busy(uio.file(event.minor, held.roots.dev)) == false then
     held.netlink:done(event, status)
   end
 end

@@ -48,7 +48,7 @@ function identity.naa(dev)
   local serial = identity.serial(dev)
   local digits = serial and serial:gsub("%X", ""):sub(1, 25)
   if not digits or not digits:find("[^0]") then return nil end
-  local company = tonumber(dev.wwn.company_id) or COMPANY
+  local company = tonumber(dev.wwn.company_id or "", 16) or COMPANY
   local hex = ("6%06x%s%s"):format(company & 0xFFFFFF, digits,
                                    ("0"):rep(25 - #digits))
   return (hex:gsub("%x%x", function(pair)

@@ -42,6 +42,7 @@ function jobs.wait(ms, arm)
     if yielded then coroutine.resume(co) end
   end
 
+  uv.update_time()              -- or what has just been done counts as waited
   timer:start(ms, 0, function()
     wake(nil, ("no answer within %g s"):format(ms / 1000), ETIMEDOUT)
   end)

@@ -1,7 +1,7 @@
 --- What a disk allows in one command.
 --
--- The one table behind page B0 (Block Limits), READ and WRITE, UNMAP and WRITE
--- SAME: what is advertised is what is enforced.  All lengths in blocks.
+-- The one table behind page B0 (Block Limits) and the commands that it is
+-- about: what is advertised is what is enforced.  All lengths in blocks.
 
 local limits = {}
 
@@ -14,19 +14,32 @@ local UNMAP_GRANULE <const> = 4096      -- bytes: a page, a file system block
 -- WRITE SAME may have to write what it says, so it ends within a sane time.
 local WRITE_SAME_BYTES <const> = 64 << 20
 
+-- COMPARE AND WRITE has one byte for its length.
+local COMPARE_BLOCKS <const> = 255
+
+-- WRITE ATOMIC goes to the store in one operation.
+local ATOMIC_BYTES <const> = 1 << 20
+
 --- The limits of a device: `transfer`, `unmap_blocks`, `unmap_descriptors`,
--- `unmap_granularity`, `write_same`.  The unmap fields are 0 where there is no
--- UNMAP.
+-- `unmap_granularity`, `write_same`, `compare`, `atomic`.  Those of UNMAP
+-- are 0 where there is no UNMAP.
 function limits.of(dev)
+  local known = dev.limits
+  if known then return known end
   local unmap <const> = dev.can.unmap
-  return {
+  known = {
     transfer = dev.max_sectors,
     unmap_blocks = unmap and UNMAP_BLOCKS or 0,
     unmap_descriptors = unmap and UNMAP_DESCRIPTORS or 0,
     unmap_granularity = unmap and math.max(1, UNMAP_GRANULE // dev.block_size)
                         or 0,
     write_same = math.max(1, WRITE_SAME_BYTES // dev.block_size),
+    compare = math.min(COMPARE_BLOCKS, dev.max_sectors),
+    atomic = math.min(math.max(1, ATOMIC_BYTES // dev.block_size),
+                      dev.max_sectors),
   }
+  dev.limits = known
+  return known
 end
 
 return limits

@@ -21,7 +21,8 @@ local opened = setmetatable({}, { __mode = "k" })
 
 local function settings_of(dev)
   return { write_cache = dev.can.flush and dev.write_cache or false,
-           descriptor_sense = dev.descriptor_sense or false }
+           descriptor_sense = dev.descriptor_sense or false,
+           software_protected = dev.software_protected or false }
 end
 
 local function bit(condition, value) return condition and value or 0 end
@@ -50,22 +51,39 @@ local CACHING <const> = {
 }
 
 -- 0Ah: D_SENSE and GLTSD, unrestricted reordering (the kernel passes no task
--- attribute), TAS (the kernel answers aborted commands), no known limit for
--- how long BUSY lasts.
+-- attribute), SWP, TAS (the kernel answers aborted commands), no known limit
+-- for how long BUSY lasts.
 local CONTROL <const> = {
   code = 0x0A,
   body = function(settings)
-    return string.pack(">BBBBI2I2I2", 0x02 | bit(settings.descriptor_sense,
-                       0x04), 0x10, 0x00, 0x40, 0, 0xFFFF, 0)
+    return string.pack(">BBBBI2I2I2",
+                       0x02 | bit(settings.descriptor_sense, 0x04), 0x10,
+                       bit(settings.software_protected, 0x08), 0x40,
+                       0, 0xFFFF, 0)
   end,
-  changeable = function() return "\x04" .. ("\0"):rep(9) end,
+  changeable = function() return "\x04\0\x08" .. ("\0"):rep(7) end,
   change = function(settings, body)
     settings.descriptor_sense = body:byte(1) & 0x04 ~= 0
+    settings.software_protected = body:byte(3) & 0x08 ~= 0
   end,
 }
 
+-- 0Ah/01h: MAXIMUM SENSE DATA LENGTH is what fits into a ring entry.
+local CONTROL_EXTENSION <const> = {
+  code = 0x0A, subcode = 0x01,
+  body = function() return string.pack(">BBBc25", 0, 0, 96, ("\0"):rep(25)) end,
+  changeable = function() return ("\0"):rep(28) end,
+}
+
+-- 1Ch: DEXCPT, since there is nothing whose failure could be predicted.
+local EXCEPTIONS <const> = {
+  code = 0x1C,
+  body = function() return "\x08" .. ("\0"):rep(9) end,
+  changeable = function() return ("\0"):rep(10) end,
+}
+
 --- The pages of a disk, in ascending order.
-mode.disk = { RECOVERY, CACHING, CONTROL }
+mode.disk = { RECOVERY, CACHING, CONTROL, CONTROL_EXTENSION, EXCEPTIONS }
 
 local function body_of(dev, page, control)
   if control == CHANGEABLE then return page.changeable(dev) end
@@ -74,19 +92,31 @@ end
 
 -- MODE SENSE ----------------------------------------------------------------
 
+-- A page with its header, in the short or the subpage format (SPC-4 7.5.7).
+local function whole(page, body)
+  if page.subcode then
+    return string.pack(">BBs2", 0x40 | page.code, page.subcode, body)
+  end
+  return string.pack(">Bs1", page.code, body)
+end
+
 -- All pages in one string; refuses a page or a subpage that does not exist.
 local function pages_for(dev, layout, wanted, subpage, control)
-  if subpage ~= 0 and subpage ~= ALL_SUBPAGES then
-    guard.refuse(layout, "subpage_code")
-  end
-  local out = {}
+  local out, known = {}, wanted == ALL_PAGES
   for _, page in ipairs(dev.kind.mode) do
+    local subcode = page.subcode or 0
     if wanted == page.code or wanted == ALL_PAGES then
-      out[#out + 1] = string.pack(">Bs1", page.code,
-                                  body_of(dev, page, control))
+      known = true
+      if subcode == subpage or subpage == ALL_SUBPAGES then
+        out[#out + 1] = whole(page, body_of(dev, page, control))
+      end
     end
   end
-  if #out == 0 then guard.refuse(layout, "page_code") end
+  if not known then guard.refuse(layout, "page_code") end
+  if #out == 0 or wanted == ALL_PAGES and subpage ~= 0
+                  and subpage ~= ALL_SUBPAGES then
+    guard.refuse(layout, "subpage_code")
+  end
   return table.concat(out)
 end
 
@@ -112,6 +142,7 @@ function mode.sense(_, cmd, layout)
     descriptor = block_descriptor(dev, long)
   end
   local writable <const> = dev.can.write and not dev.read_only
+                           and not dev.software_protected
   local specific <const> = bit(not writable, WP) | DPOFUA
   if layout.length == 6 then
     return string.pack(">BBBs1", 3 + #descriptor + #pages, 0, specific,
@@ -149,32 +180,44 @@ local function check_descriptor(dev, list, at, length, long)
   if block_size ~= dev.block_size then wrong_at(at + size - 3) end
 end
 
-local function page_called(dev, code)
+local function page_called(dev, code, subcode)
   for _, page in ipairs(dev.kind.mode) do
-    if page.code == code then return page end
+    if page.code == code and page.subcode == subcode then return page end
   end
   return nil
 end
 
+-- The page whose header is at `at`, the length that the header tells, and how
+-- long the header is.  SPF says which of two formats it has, PS must be 0.
+local function page_header(dev, list, at)
+  local code, second = list:byte(at + 1, at + 2)
+  if not second then error(BAD_LENGTH) end
+  local long <const> = code & 0x40 ~= 0
+  if long and at + 4 > #list then error(BAD_LENGTH) end
+  local page = code & 0x80 == 0
+               and page_called(dev, code & 0x3F, long and second or nil)
+  if not page then wrong_at(at) end
+  if long then return page, string.unpack(">I2", list, at + 3), 4 end
+  return page, second, 2
+end
+
 -- Checks the page at `at` and returns it, its body and where the next starts.
 local function check_page(dev, list, at)
-  local code, length = list:byte(at + 1, at + 2)
-  if not length then error(BAD_LENGTH) end
-  local page = code & 0xC0 == 0 and page_called(dev, code)
-  if not page then wrong_at(at) end
+  local page, length, header = page_header(dev, list, at)
   local now, changeable = body_of(dev, page, CURRENT), page.changeable(dev)
-  if length ~= #now then wrong_at(at + 1) end
-  if at + 2 + length > #list then error(BAD_LENGTH) end
-  local body = list:sub(at + 3, at + 2 + length)
+  if length ~= #now then wrong_at(at + header - header // 2) end
+  at = at + header
+  if at + length > #list then error(BAD_LENGTH) end
+  local body = list:sub(at + 1, at + length)
   for i = 1, length do
     local wrong = (body:byte(i) ~ now:byte(i)) & ~changeable:byte(i)
-    if wrong ~= 0 then wrong_at(at + 1 + i, wrong) end
+    if wrong ~= 0 then wrong_at(at + i - 1, wrong) end
   end
-  return page, body, at + 2 + length
+  return page, body, at + length
 end
 
 -- Writes that were told GOOD from the cache are on the medium before the cache
--- is off.
+-- is off, or nothing can be written any more.
 local function apply(dev, settings)
   local before = settings_of(dev)
   opened[dev] = opened[dev] or before
@@ -184,7 +227,9 @@ local function apply(dev, settings)
   end
   if next(changes) == nil then return end
   dev:set(changes)
-  if changes.write_cache == false then dev:flush(0, dev.size) end
+  if changes.write_cache == false or changes.software_protected then
+    if dev.can.flush then dev:flush(0, dev.size) end
+  end
 end
 
 --- MODE SELECT (6) and (10).

@@ -61,7 +61,7 @@ function recovery.orphans(held, waiting, received)
   end
 
   local orphans = {}
-  local present = uio.scan(held.roots.uio)
+  local present = uio.scan(held.roots.uio, held.roots.dev)
   for _, wait in ipairs(waiting) do
     local key = wait.hba and wait.hba .. "/" .. wait.name
     local device = key and not seen[key] and
@@ -137,7 +137,7 @@ function recovery.take_over(held)
       left = left - 1
       if left == 0 then wake() end
     end
-    for _, found in ipairs(uio.scan(held.roots.uio)) do
+    for _, found in ipairs(uio.scan(held.roots.uio, held.roots.dev)) do
       if not held.by_minor[found.minor] then
         left = left + 1
         jobs.start(held.log, function()

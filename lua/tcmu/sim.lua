@@ -92,7 +92,7 @@ end
 --- Adds a device.  `path` names a handler's file, or is "=NAME\n" and the
 -- handler's source.  Options: size (bytes), block_size, options (the text
 -- after "handler/"), write_cache, read_only, cmd_time_out (seconds),
--- max_sectors, name, serial, vendor, product, revision, company_id, and kernel
+-- max_sectors, name, state_dir, serial, vendor, product, revision, company_id, and kernel
 -- = { ring_size =, data_size =, caps =, version =, block_pages = }.
 -- @return the device; or nil, why and errno if its handler refuses it
 function Host:device(path, options)
@@ -116,7 +116,7 @@ function Host:device(path, options)
     cmd_time_out = options.cmd_time_out or 30,
     serial = options.serial or "", vendor = options.vendor or "",
     product = options.product or "", revision = options.revision or "",
-    company_id = options.company_id or "",
+    company_id = options.company_id or "", state_dir = options.state_dir,
   })
   local report = await_report(self, id, "add")
   if report.status ~= 0 then

@@ -6,6 +6,7 @@
 
 local guard = require "tcmu.guard"
 local identity = require "tcmu.identity"
+local operation = require "tcmu.operation"
 local sense = require "tcmu.sense"
 local vpd = require "tcmu.vpd"
 
@@ -14,10 +15,12 @@ local spc = {}
 --- TEST UNIT READY: a device that is served is ready.
 function spc.test_unit_ready() end
 
---- REQUEST SENSE: sense data go out with the status, so none are waiting.
--- DESC chooses the format here, whatever D_SENSE says.
+--- REQUEST SENSE: sense data go out with the status, so none are waiting but
+-- the progress of an operation.  DESC chooses the format here, whatever
+-- D_SENSE says.
 function spc.request_sense(_, cmd, layout)
-  return sense.encode(sense.constant.NO_ADDITIONAL_SENSE_INFORMATION,
+  return sense.encode(operation.sense(cmd.dev)
+                      or sense.constant.NO_ADDITIONAL_SENSE_INFORMATION,
                       guard.field(cmd, layout, "desc") == 1)
 end
 

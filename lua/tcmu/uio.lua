@@ -9,6 +9,7 @@ local files = require "tcmu.files"
 local uio = {}
 
 uio.ROOT = "/sys/class/uio"
+uio.DEV = "/dev"
 
 local EBUSY <const> = 16
 
@@ -38,10 +39,15 @@ function uio.parse(text)
   }
 end
 
+--- The device file of a minor number.
+function uio.file(minor, dev)
+  return ("%s/uio%d"):format(dev or uio.DEV, minor)
+end
+
 --- Every TCMU device there is now, by minor number; each as parse() gives it,
 --- with `minor` and `uio` ("/dev/uio0").
--- @param root  class/uio, for tests
-function uio.scan(root)
+-- @param root, dev  class/uio and /dev, for tests
+function uio.scan(root, dev)
   root = root or uio.ROOT
   local found = {}
   for _, entry in ipairs(files.list(root)) do
@@ -50,7 +56,7 @@ function uio.scan(root)
     local device = text and uio.parse(text)
     if device then
       device.minor = math.tointeger(minor)
-      device.uio = "/dev/" .. entry
+      device.uio = uio.file(device.minor, dev)
       found[#found + 1] = device
     end
   end

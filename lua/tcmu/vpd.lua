@@ -13,6 +13,8 @@ local ASCII <const>, BINARY <const> = 2, 1
 local T10_VENDOR <const>, NAA <const> = 1, 3
 local WRITE_SAME_10 <const>, WRITE_SAME_16 <const> = 0x41, 0x93
 local UNMAP <const> = 0x42
+local COMPARE_AND_WRITE <const>, WRITE_ATOMIC <const> = 0x89, 0x9C
+local SANITIZE <const>, BLOCK_ERASE <const> = 0x48, 0x02
 
 -- 80h: four spaces where there is no serial (SPC-4 7.8.15).
 local function unit_serial_number(dev)
@@ -43,9 +45,11 @@ end
 local function block_limits(dev)
   local most <const> = limits.of(dev)
   local valid <const> = most.unmap_granularity > 0 and 1 << 31 or 0
-  return string.pack(">BBI2I4I4I4I4I4I4I4I8c20",
+  local compare <const> = offer.has(dev, COMPARE_AND_WRITE) and most.compare
+  local atomic <const> = offer.has(dev, WRITE_ATOMIC) and most.atomic
+  return string.pack(">BBI2I4I4I4I4I4I4I4I8I4I4I4I4I4",
     1,                              -- WSNZ
-    0,                              -- MAXIMUM COMPARE AND WRITE LENGTH
+    compare or 0,                   -- MAXIMUM COMPARE AND WRITE LENGTH
     0,                              -- OPTIMAL TRANSFER LENGTH GRANULARITY
     most.transfer,
     0,                              -- OPTIMAL TRANSFER LENGTH
@@ -55,12 +59,15 @@ local function block_limits(dev)
     most.unmap_granularity,
     valid,                          -- UGAVALID, alignment 0
     most.write_same,
-    ("\0"):rep(20))
+    atomic or 0, 0, 0,              -- no ATOMIC ALIGNMENT, no granularity
+    0, 0)                           -- no atomic boundaries
 end
 
--- B1h: no medium that turns.
-local function block_device_characteristics()
-  return string.pack(">I2c58", 0x0001, ("\0"):rep(58))
+-- B1h: no medium that turns; after a block erase reads succeed (WABEREQ 01b).
+local function block_device_characteristics(dev)
+  local erases <const> = offer.has(dev, SANITIZE, BLOCK_ERASE)
+  return string.pack(">I2BBc56", 0x0001, 0, erases and 0x40 or 0,
+                     ("\0"):rep(56))
 end
 
 -- B2h.  LBPRZ: what is unmapped reads as zeroes, which stores and handlers

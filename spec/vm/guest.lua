@@ -7,6 +7,10 @@
 --   describe("...", function()
 --     after_each(guest.cleanup)
 
+if not os.getenv "IN_GUEST" then
+  error("this changes the machine it is run on: use spec/vm/check FILE", 0)
+end
+
 local guest = {}
 
 for _, part in ipairs {

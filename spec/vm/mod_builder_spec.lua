@@ -256,14 +256,14 @@ describe("a generated module", function()
 
   for _, p in ipairs(PROTOCOLS) do
     describe("for " .. p.name, function()
-      it("takes LUNs of the kernel's back ends and of TCMU", function()
+      it("takes LUNs of the kernel's back ends and of our own", function()
+        guest.serve "--budget 2000"
         local tpg = load_plain(p) .. "/" .. p.wwn .. "/tpgt_1"
         make(tpg:match "^(.*)/")
         make(tpg)
         for i, dev in ipairs {
           ramdisk "ram", iblock "block",
-          guest.device { config = "nobody/", size = MiB, name = "user",
-            control = { "nl_reply_supported=-1" } },
+          guest.device { config = "ram", size = MiB, name = "user" },
         } do
           local lun = make(("%s/lun/lun_%d"):format(tpg, i))
           link(dev.dir, lun .. "/port")
@@ -442,9 +442,41 @@ describe("a module filled in as the example shows", function()
     assert.same({}, complaints(mark))
   end)
 
+  it("does what the page of the example says", function()
+    local blocks = {}
+    for block in (guest.read_file "examples/mod-builder/README.md")
+        :gmatch "```sh\n(.-)```" do
+      blocks[#blocks + 1] = "set -e\n" .. block
+    end
+    local _, try, undo = table.unpack(blocks)
+    guest.defer(function() guest.sh("%s", undo) end)
+    local answer = guest.sh("cd %s/lesson/SAS; %s", BUILT, try)
+    local status, data = answer:match "^status (%x%x)\ndata (%x+)$"
+    assert.equal("00", status)
+    assert.equal("LIO-ORG RAMDISK-MCP", hex(data):sub(9, 27))
+    guest.cleanup()
+    assert.same({}, complaints(mark))
+  end)
+
+  it("carries commands to a handler in Lua", function()
+    guest.serve "--budget 2000"
+    local p = PROTOCOLS[1]
+    local dev = guest.device { config = "whoami", size = MiB }
+    local command = lesson(p, dev, next(p.ids), {})
+    local status, data = command(96, "12 00 00 00 60 00")
+    assert.equal("00", status)
+    assert.equal("ACME    Teaching disk   ", data:sub(9, 32))
+    status, data = command(512, "28 00 00 00 00 00 00 00 01 00")
+    assert.equal("00", status)
+    assert.equal(("\0"):rep(512), data)
+    guest.cleanup()
+    assert.same({}, complaints(mark))
+  end)
+
   for _, p in ipairs(PROTOCOLS) do
     it("stores persistent reservations with TransportIDs of " .. p.name, function()
       local dev = ramdisk "ram"
+      dev:set("wwn/vpd_unit_serial", "spec-" .. p.name)
       local names = {}
       for name in pairs(p.ids) do names[#names + 1] = name end
       table.sort(names)
@@ -453,7 +485,7 @@ describe("a module filled in as the example shows", function()
 
       -- REGISTER both (SPC-4 6.16), RESERVE for the first, write exclusive
       local function register(key)
-        local keys = string.pack(">I8I8I8", 0, key, 0)
+        local keys = string.pack(">I8I8I4Bxxx", 0, key, 0, 0x01)  -- APTPL
         assert.equal("00", (command(24, "5f 00 00 00 00 00 00 00 18 00", keys)))
       end
       login(second)
@@ -466,6 +498,14 @@ describe("a module filled in as the example shows", function()
       assert.same({ [p.ids[first]] = 0xABCD, [p.ids[second]] = 0xBEEF },
         registered)
       assert.equal(p.ids[first], holder)
+
+      -- what the core keeps for the time after a loss of power
+      local kept = guest.sh("cat /*/target/pr/aptpl_spec-%s", p.name)
+      for name in pairs(p.ids) do
+        assert.matches("initiator_node=" .. name .. "\n", kept, 1, true)
+      end
+      assert.matches("target_fabric=lesson\ntarget_node=" .. p.wwn .. "\n",
+        kept, 1, true)
 
       -- REGISTER AND MOVE: the core reads the second one's TransportID.  (An
       -- initiator that only this, or SPEC_I_PT, makes known leaves the core's

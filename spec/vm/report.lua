@@ -28,7 +28,9 @@ return function()
   end
 
   local function tell(word, name, detail)
-    report:write(word, " ", name, word == "pending" and ": " .. detail or "", "\n")
+    local reason = word == "pending" and ": " .. detail or ""
+
+    report:write(word, " ", name, reason, "\n")
     print(("%-7s %6.1f s  %s"):format(word == "passed" and "ok" or word:upper(),
       seconds(), name))
     if detail then indented(detail) end
@@ -40,8 +42,9 @@ return function()
     if type(message) ~= "string" then
       message = message == nil and "an error of nil" or tostring(message)
     end
-    if trace.short_src and not message:find(trace.short_src .. ":", 1, true) then
-      message = ("%s:%d: %s"):format(trace.short_src, trace.currentline, message)
+    local place = trace.short_src
+    if place and not message:find(place .. ":", 1, true) then
+      message = ("%s:%d: %s"):format(place, trace.currentline, message)
     end
     tell("failed", t.name, message)
     if t.isError and trace.traceback then indented(trace.traceback) end

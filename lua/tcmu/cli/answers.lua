@@ -14,10 +14,14 @@ local answers = {}
 -- Peripheral device types (SPC-4 table 144).
 local TYPES <const> = {
   [0x00] = "direct access block device", [0x01] = "sequential access device",
-  [0x05] = "CD/DVD device", [0x08] = "medium changer",
+  [0x03] = "processor device", [0x05] = "CD/DVD device",
+  [0x08] = "medium changer",
   [0x0D] = "enclosure services device", [0x14] = "host managed zoned device",
   [0x1F] = "no device",
 }
+
+local VERSIONS <const> = { [0x05] = "SPC-3", [0x06] = "SPC-4",
+                           [0x07] = "SPC-5" }
 
 -- Designators of page 83h (SPC-4 7.8.5).
 local DESIGNATORS <const> = {
@@ -62,8 +66,9 @@ local function standard(data)
   local kind = data:byte(1)
   if not kind or #data < 36 then return {} end
   return {
-    ("a %s, version %02Xh"):format(TYPES[kind & 0x1F]
-      or ("device of type %02Xh"):format(kind & 0x1F), data:byte(3)),
+    ("a %s, which claims %s"):format(TYPES[kind & 0x1F]
+      or ("device of type %02Xh"):format(kind & 0x1F),
+      VERSIONS[data:byte(3)] or ("version %02Xh"):format(data:byte(3))),
     ("vendor '%s', product '%s', revision '%s'"):format(text(data, 8, 8),
       text(data, 16, 16), text(data, 32, 4)),
   }

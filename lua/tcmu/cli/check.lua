@@ -39,17 +39,17 @@ end
 
 -- How far the survey went, and its findings.
 local function look(path, args)
-  local found, why, traceback = survey.load(path)
-  if not found then return nil, why, traceback end
+  local found, why = survey.load(path)
+  if not found then return nil, why end
   if not args.options and #found.options > 0 then
     -- Without its options a handler may have nothing to open.
     local fits = survey.check(path, "")
     if not fits then return found, "loaded, not opened: it needs options" end
   end
-  found, why, traceback = survey.open(path, {
+  found, why = survey.open(path, {
     options = args.options, size = args.size, block_size = args.block_size,
   })
-  if not found then return nil, why, traceback end
+  if not found then return nil, why end
   return found, "loaded, and opened as a simulated device"
 end
 
@@ -61,20 +61,17 @@ return {
     command:argument "handler":description "A handler's name, or its file."
     command:argument "options":args "?"
       :description "Its options, such as path=/srv/disk.img;mode=ro."
-    command:option "--size":convert(values.size):default "64M"
-      :description "Size of the device."
-    command:option "--block-size":convert(values.block_size):default "512"
-      :description "Bytes of a block."
+    command:option "--size":argname "SIZE":convert(values.size)
+      :default "64M":description "Size of the device."
+    command:option "--block-size":argname "N":convert(values.block_size)
+      :default "512":description "Bytes of a block."
   end,
 
   run = function(args, env)
     local path, missing = places.find(env, args.handler)
     if not path then return nil, missing end
-    local found, text, traceback = look(path, args)
-    if not found then
-      if traceback then text = ("%s\n%s"):format(text, traceback) end
-      return nil, ("%s: refused: %s"):format(path, text)
-    end
+    local found, text = look(path, args)
+    if not found then return nil, text end
 
     print(("%s: %s"):format(paint.bold(found.name), found.about))
     print(("%s: %s."):format(path, text))

@@ -14,7 +14,7 @@ return {
 
   run = function(args)
     local bytes, why = hex.parse(table.concat(args.cdb, " "))
-    if not bytes then return nil, why end
+    if not bytes then return nil, why, 2 end
     show.cdb(bytes)
     print()
     show.table(bytes)

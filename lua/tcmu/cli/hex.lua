@@ -35,8 +35,8 @@ end
 
 local function line(at, bytes)
   return paint.dim(("%06x"):format(at))
-    .. ("  %-48s %s"):format(hex.bytes(bytes),
-                              (bytes:gsub("[^\x20-\x7E]", ".")))
+    .. ("  %-48s |%s|"):format(hex.bytes(bytes),
+                               (bytes:gsub("[^\x20-\x7E]", ".")))
 end
 
 --- Lines of a dump, 16 bytes each.  Lines that repeat the one before are told

@@ -34,7 +34,6 @@ end
 function show.table(bytes)
   local rows = decode.table(bytes)
   if not rows then
-    print("No table here describes this command; its bytes:")
     indented(hex.dump(bytes))
     return
   end
@@ -66,13 +65,17 @@ function show.result(cdb, result, waited)
     parts[#parts + 1] = ("%d bytes"):format(#result.data)
   end
   if waited >= 0.001 then
-    parts[#parts + 1] = ("after %d ms of simulated time"):format(
-      math.floor(waited * 1000 + 0.5))
+    parts[#parts + 1] = ("after %g seconds of simulated time"):format(
+      math.floor(waited * 1000 + 0.5) / 1000)
   end
   print(table.concat(parts, ", "))
   if result.sense then
     print("  " .. paint.bold(sense.describe(result.sense)))
     indented(hex.dump(sense_bytes(result.sense_bytes)))
+    if result.sense:is(sense.constant.INTERNAL_TARGET_FAILURE) then
+      print("  This is all that an initiator sees of a fault in a handler; "
+            .. "the log says more.")
+    end
   end
   indented(hex.dump(result.data, MOST_LINES))
   if result.status == 0 then indented(answers.lines(cdb, result.data)) end

@@ -6,6 +6,7 @@
 -- (below) takes its place and answers one vendor command with the findings as
 -- text.
 
+local blame = require "tcmu.cli.blame"
 local cdb = require "tcmu.cdb"
 local core = require "tcmu.core"
 local dispatch = require "tcmu.dispatch"
@@ -141,10 +142,7 @@ local function run(path, depth, options)
   local host <close> = sim.host { memory_limit = core.memory() // 4 }
   local name = path:match("([^/]*)%.lua$") or path
   local dev, why = host:device(SOURCE:format(name, path, depth), options)
-  if not dev then
-    local first, traceback = why:match("^(.-)\nstack traceback:\n(.*)$")
-    return nil, first or why, traceback
-  end
+  if not dev then return nil, blame.text(path, why) end
   local result = dev:cmd(string.char(ASK) .. ("\0"):rep(9), { data_in = ROOM })
   if result.status ~= 0 then
     return nil, "the survey of " .. path .. " failed: the log says why"
@@ -156,12 +154,19 @@ end
 -- about, kind, options = lines, types = option types by name, commands = list
 -- of { opcode, action or nil, name, who = "store", "read", "write", "on" or
 -- "default" } }.
--- @return the survey; or nil, one sentence and maybe a traceback
+-- @return the survey; or nil and why not, see tcmu.cli.blame
 function survey.load(path) return run(path, "load") end
 
 --- Loads a handler and has it check the text of its options.
 function survey.check(path, text)
   return run(path, "check", { options = text })
+end
+
+--- The same with the traceback of whatever fails in the log.
+function survey.trace(path, text)
+  core.log_level "debug"
+  run(path, "check", { options = text })
+  core.log_level "info"
 end
 
 --- Opens a device in the simulator.  `device` as for sim.device.

@@ -3,6 +3,7 @@
 -- On a terminal it prompts for commands; without one it takes a guided tour;
 -- behind "--" it takes a file with commands of the prompt.
 
+local blame = require "tcmu.cli.blame"
 local core = require "tcmu.core"
 local guide = require "tcmu.cli.guide"
 local paint = require "tcmu.cli.paint"
@@ -12,18 +13,15 @@ local session = require "tcmu.cli.session"
 local survey = require "tcmu.cli.survey"
 local values = require "tcmu.cli.values"
 
-local script                        -- what stood behind "--"
-
 -- argparse takes what is behind "--" for one more argument of the others.
-local function prepare(words)
-  script = nil
+local function prepare(words, env)
   for i, word in ipairs(words) do
     if word == "--" then
       if #words ~= i + 1 then
         return "try: behind '--' stands one file with commands, or '-' for "
                .. "standard input"
       end
-      script = words[i + 1]
+      env.script = words[i + 1]
       words[i], words[i + 1] = nil, nil
       break
     end
@@ -37,11 +35,10 @@ local function introduce(s, found, args)
       values.show_size(args.size), s.blocks, s.block_size))
 end
 
-local function run_script(s, found)
-  if script == "-" then return prompt.script(s, found, io.stdin, "line") end
-  local file <close>, why = io.open(script, "r")
-  if not file then return nil, why end
-  return prompt.script(s, found, file, script)
+-- A file that cannot be read is known before a device is opened.
+local function open_script(name)
+  if name == "-" then return io.stdin end
+  return io.open(name, "r")
 end
 
 return {
@@ -58,12 +55,12 @@ return {
     command:argument "handler":description "A handler's name, or its file."
     command:argument "options":args "?"
       :description "Its options, such as path=/srv/disk.img;mode=ro."
-    command:option "--size":convert(values.size):default "64M"
-      :description "Size of the device."
-    command:option "--block-size":convert(values.block_size):default "512"
-      :description "Bytes of a block."
-    command:option "--shards":convert(values.integer(1, 64)):default "1"
-      :description "Shards, each with a device of its own."
+    command:option "--size":argname "SIZE":convert(values.size)
+      :default "64M":description "Size of the device."
+    command:option "--block-size":argname "N":convert(values.block_size)
+      :default "512":description "Bytes of a block."
+    command:option "--shards":argname "N":convert(values.integer(1, 64))
+      :default "1":description "Shards, each with a device of its own."
   end,
 
   run = function(args, env)
@@ -73,9 +70,29 @@ return {
       return nil, ("%d bytes are no whole number of blocks of %d bytes")
                   :format(args.size, args.block_size)
     end
-    local found, why, traceback = survey.load(path)
-    local s <close> = found and nil
-    if found then s, why, traceback = session.open(path, args) end
-    return found and s and why and traceback
+    local file, unreadable
+    if env.script then
+      file, unreadable = open_script(env.script)
+      if not file then return nil, unreadable end
+    end
+    local found, why = survey.check(path, args.options)
+    if not found then
+      if blame.is_fault(why) then survey.trace(path, args.options) end
+      return nil, why
+    end
+    local opened, refusal = session.open(path, args)
+    if not opened then return nil, refusal end
+
+    local s <close> = opened
+    introduce(s, found, args)
+    if file then
+      return prompt.script(s, found, file, file == io.stdin
+                           and "standard input" or env.script)
+    end
+    if core.isatty(0) then return prompt.ask(s, found) end
+    guide.run(s, found)
+    print(("\nOn a terminal, '%s try %s' lets you send commands yourself.")
+          :format(env.program, args.handler))
+    return 0
   end,
 }

@@ -8,7 +8,7 @@ local daemon = {}
 
 -- A pattern for the line in its log that says it has attached to the devices
 -- which are there and listens for new ones.
-local READY <const> = "ready"
+local READY <const> = "ready: %d+ devices"
 
 local methods = {}
 local count = 0
@@ -23,13 +23,14 @@ end
 --- Waits until its log has a line with the pattern; `from` is a position in the
 -- log to begin at, as #output() before said it.  Returns the line.
 function methods:wait_for_log(pattern, seconds, from)
-  return wait.wait_for(("%q in the daemon's log"):format(pattern), seconds or 20,
-    function()
-      for line in self:output():sub((from or 0) + 1):gmatch "[^\n]+" do
-        if line:find(pattern) then return line end
-      end
-      return nil, "\n" .. self:output()
-    end)
+  local what = ("%q in the daemon's log"):format(pattern)
+
+  return wait.wait_for(what, seconds or 20, function()
+    for line in self:output():sub((from or 0) + 1):gmatch "[^\n]+" do
+      if line:find(pattern) then return line end
+    end
+    return nil, "\n" .. self:output()
+  end)
 end
 
 --- Starts `./tcmu-lua serve ARGS` (ARGS for the shell) and waits until it is
@@ -49,7 +50,9 @@ function daemon.serve(args, prefix)
   wait.wait_for("the daemon to be ready", 30, function()
     local log = p:output()
     if log:find(READY) then return true end
-    if not p:running() then error("ended with " .. p.status .. "\n" .. log, 0) end
+    if not p:running() then
+      error("ended with " .. p.status .. "\n" .. log, 0)
+    end
     return nil, "\n" .. log
   end)
   return p

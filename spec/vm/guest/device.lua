@@ -40,7 +40,7 @@ function methods:uio()
   local name = ("tcm-user/%s/%s"):format(self.hba:match "%d+$", self.name)
 
   for _, uio in ipairs(file.names "/sys/class/uio") do
-    local ok, text = pcall(file.read_line, ("/sys/class/uio/%s/name"):format(uio))
+    local ok, text = pcall(file.read_line, "/sys/class/uio/" .. uio .. "/name")
     if ok and (text == name or text:sub(1, #name + 1) == name .. "/") then
       return uio, text
     end
@@ -56,9 +56,10 @@ function methods:remove() return self.undo() end
 -- hba and the methods above.
 function device.backstore(t)
   count = count + 1
-  local d = setmetatable({ hba = t.hba, name = t.name or "t" .. count }, methods)
-  local hba = CORE .. "/" .. d.hba
+  local d = setmetatable({}, methods)
+  local hba = CORE .. "/" .. t.hba
 
+  d.hba, d.name = t.hba, t.name or "t" .. count
   d.dir = hba .. "/" .. d.name
   file.mkdir(d.dir)
   d.undo = undo.defer(function()
@@ -86,7 +87,9 @@ function device.device(t)
     control = control }
   d.config, d.size = t.config, t.size
 
-  for name, value in pairs(t.attrib or {}) do d:set("attrib/" .. name, value) end
+  for name, value in pairs(t.attrib or {}) do
+    d:set("attrib/" .. name, value)
+  end
   if t.serial ~= false then
     d:set("wwn/vpd_unit_serial",
       t.serial or file.read_line "/proc/sys/kernel/random/uuid")

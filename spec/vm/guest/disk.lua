@@ -14,6 +14,12 @@ local TARGET <const> = "/sys/kernel/config/target"
 -- each, before the link to it is made or away.
 local LIMIT <const> = 240
 
+-- A target that lets everybody in, to read and write.
+local OPEN <const> = {
+  authentication = 0, generate_node_acls = 1, cache_dynamic_acls = 1,
+  demo_mode_write_protect = 0,
+}
+
 local methods = {}
 methods.__index = methods
 
@@ -24,7 +30,9 @@ function methods:remove() return self.undo() end
 
 --- A file in the SCSI device's folder in sysfs, "timeout" or "model".
 function methods:get(name) return file.read_line(self.sysfs .. "/" .. name) end
-function methods:set(name, value) file.write_file(self.sysfs .. "/" .. name, value) end
+function methods:set(name, value)
+  file.write_file(self.sysfs .. "/" .. name, value)
+end
 
 --- Its size in bytes as this machine sees it.
 function methods:size()
@@ -40,7 +48,9 @@ local function find(d, sysfs, wants_block)
   local block = file.names(sysfs .. "/block")[1]
   local sg = file.names(sysfs .. "/scsi_generic")[1]
 
-  if not sg or not file.exists("/dev/" .. sg) then return nil, "no sg device" end
+  if not (sg and file.exists("/dev/" .. sg)) then
+    return nil, "no sg device"
+  end
   if wants_block and not (block and file.exists("/dev/" .. block) and
                           file.exists("/sys/block/" .. block)) then
     return nil, "no block device"
@@ -88,20 +98,29 @@ end
 local function start_initiator()
   if file.exists "/run/iscsid.pid" then return end
   process.sh "modprobe iscsi_tcp && iscsid"
-  wait.wait_for("iscsid", 20, function() return file.exists "/run/iscsid.pid" end)
+  wait.wait_for("iscsid", 20, function()
+    return file.exists "/run/iscsid.pid"
+  end)
+end
+
+-- The SCSI address of LUN 0 in a session: sessionN/device/targetH:C:T/H:C:T:0.
+local function session_lun(at)
+  for _, target in ipairs(file.names(at .. "/device")) do
+    local hct = target:match "^target(.*)$"
+    local lun = hct and hct .. ":0"
+    if hct and file.exists(("%s/device/%s/%s"):format(at, target, lun)) then
+      return lun
+    end
+  end
 end
 
 local function session_disk(d, iqn)
   for _, session in ipairs(file.names "/sys/class/iscsi_session") do
     local at = "/sys/class/iscsi_session/" .. session
     local ok, name = pcall(file.read_line, at .. "/targetname")
-    for _, target in ipairs(ok and name == iqn and file.names(at .. "/device") or {}) do
-      for _, lun in ipairs(target:match "^target" and
-                           file.names(at .. "/device/" .. target) or {}) do
-        if lun:match "^%d+:%d+:%d+:0$" then
-          return find(d, ("/sys/class/scsi_device/%s/device"):format(lun), true)
-        end
-      end
+    local lun = ok and name == iqn and session_lun(at)
+    if lun then
+      return find(d, ("/sys/class/scsi_device/%s/device"):format(lun), true)
     end
   end
   return nil, "no session with a LUN"
@@ -131,8 +150,7 @@ function disk.export(device)
   file.symlink(device.dir, tpg .. "/lun/lun_0/dev", LIMIT)
   file.mkdir(portal)
   listens = true
-  for attribute, value in pairs { authentication = 0, generate_node_acls = 1,
-                                  demo_mode_write_protect = 0, cache_dynamic_acls = 1 } do
+  for attribute, value in pairs(OPEN) do
     file.write_file(tpg .. "/attrib/" .. attribute, value)
   end
   file.write_file(tpg .. "/enable", 1)

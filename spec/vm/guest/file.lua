@@ -19,8 +19,7 @@ local function call(limit, fn, ...)
   args[args.n] = function(e, r) over, err, result = true, e, r end
   fn(table.unpack(args, 1, args.n))
   if not wait.turn_until(limit, function() return over end) then
-    return nil, ("no end after %g s: %s"):format(limit, tostring(select(1, ...))),
-      "stuck"
+    return nil, ("no end after %g s: %s"):format(limit, tostring(...)), "stuck"
   end
   if err then return nil, err, err:match "^(%u+)" end
   return result == nil and true or result
@@ -47,10 +46,9 @@ function file.try_write(path, data, limit)
   if not fd then return nil, message, code end
   written, message, code = call(limit or LIMIT, uv.fs_write, fd,
     tostring(data), -1)
-  if code == "stuck" then return nil, "writing " .. path .. ": " .. message, code end
-  uv.fs_close(fd)
+  if code ~= "stuck" then uv.fs_close(fd) end
   if written then return true end
-  return nil, ("%s: %s"):format(path, message), code
+  return nil, ("writing %s: %s"):format(path, message), code
 end
 
 --- The same, but raises.

@@ -10,7 +10,7 @@ local wait = require "spec.vm.guest.wait"
 
 local process = {}
 
-local LIMIT <const> = 120               -- seconds, for a command in the foreground
+local LIMIT <const> = 120               -- seconds, in the foreground
 
 local methods = {}
 methods.__index = methods
@@ -51,9 +51,9 @@ local function why_stuck(pid)
     if tonumber(name) and ok then
       local command, state, group = stat:match "%((.*)%) (%a) %d+ (%d+)"
       if tonumber(group) == pid then
-        local has_stack, stack = pcall(file.read_file, "/proc/" .. name .. "/stack")
-        lines[#lines + 1] = ("%s %s, state %s\n%s"):format(name, command, state,
-          has_stack and stack or "")
+        local _, stack = pcall(file.read_file, "/proc/" .. name .. "/stack")
+        lines[#lines + 1] = ("%s %s, state %s\n%s"):format(name, command,
+          state, stack)
       end
     end
   end
@@ -77,7 +77,9 @@ function methods:output() return file.read_file(self.log) end
 --- Waits for the end and returns the exit status, 128 + N after signal N.
 -- Raises when it has not come within `seconds`; the process stays as it is.
 function methods:wait(seconds)
-  if not wait.turn_until(seconds or LIMIT, function() return self.status end) then
+  local function over() return self.status end
+
+  if not wait.turn_until(seconds or LIMIT, over) then
     error(("has not ended after %g s: %s\n%s%s"):format(seconds or LIMIT,
       self.command, self:output(), why_stuck(self.pid)), 2)
   end

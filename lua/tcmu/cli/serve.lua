@@ -1,0 +1,47 @@
+--- `tcmu-lua serve`: the daemon.
+
+local core = require "tcmu.core"
+local values = require "tcmu.cli.values"
+
+local HOUR <const> = 3600000        -- ms
+
+return {
+  name = "serve",
+  about = "Serve the kernel's devices. Needs root; logs to standard error.",
+
+  declare = function(command)
+    command:option "--shards":argname "N":convert(values.integer(1, 256))
+      :description "Threads that serve devices; one per processor if absent."
+    command:option "--handler":argname "FILE":count "*"
+      :description "One more handler, or a directory of them."
+    command:option "--memory":argname "SIZE":convert(values.size)
+      :description("Most memory of a handler on a shard; a quarter of the "
+                   .. "machine's if absent.")
+    command:option "--budget":argname "MS":convert(values.integer(0, HOUR))
+      :default "50"
+      :description("CPU time after which a handler's computation is stopped; "
+                   .. "0: never.")
+    command:flag "--sole"
+      :description "Refuse devices of handlers that nobody has."
+    command:flag "--no-fast-path"
+      :description "Serve READ and WRITE in Lua too, for comparison."
+    command:flag "-v --verbose":description "Log more."
+  end,
+
+  run = function(args, env)
+    local found = pcall(require, "luv")
+    if not found then
+      return nil, "the Lua module luv is missing: type 'apt-get install "
+                  .. "lua-luv'"
+    end
+    if args.verbose then core.log_level "debug" end
+    core.budget(args.budget)
+    local places = args.handler
+    places[#places + 1] = env.paths.handlers
+    return require("tcmu.control").serve {
+      handlers = places, shards = args.shards, sole = args.sole or false,
+      memory_limit = args.memory or core.memory() // 4,
+      no_fast_path = args.no_fast_path or false,
+    }
+  end,
+}

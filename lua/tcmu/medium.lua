@@ -1,0 +1,79 @@
+--- START STOP UNIT and PREVENT ALLOW MEDIUM REMOVAL (SBC-3 5.25, SPC-4 6.13).
+--
+-- A disk that is removable can be ejected and loaded; what it holds is the same
+-- afterwards.  Everybody shares one prevention, since a ring entry names no
+-- initiator; a LUN RESET ends it.
+
+local guard = require "tcmu.guard"
+local scsi = require "tcmu.scsi"
+local sense = require "tcmu.sense"
+
+local medium = {}
+
+local REMOVAL_PREVENTED <const> = sense.constant.MEDIUM_REMOVAL_PREVENTED
+local NOT_PRESENT <const> = sense.constant.MEDIUM_NOT_PRESENT_TRAY_OPEN
+
+-- What a drive without a medium does not answer; all else is about the drive.
+local NEEDS_MEDIUM <const> = {}
+for _, id in ipairs {
+  "TEST_UNIT_READY", "FORMAT_UNIT", "READ_6", "WRITE_6", "READ_CAPACITY_10",
+  "READ_10", "WRITE_10", "WRITE_AND_VERIFY_10", "VERIFY_10", "PRE_FETCH_10",
+  "SYNCHRONIZE_CACHE_10", "READ_DEFECT_DATA_10", "WRITE_SAME_10", "UNMAP",
+  "SANITIZE", "THIRD_PARTY_COPY_OUT", "READ_16", "COMPARE_AND_WRITE",
+  "WRITE_16", "ORWRITE_16", "WRITE_AND_VERIFY_16", "VERIFY_16",
+  "PRE_FETCH_16", "SYNCHRONIZE_CACHE_16", "WRITE_SAME_16", "WRITE_ATOMIC_16",
+  "SERVICE_ACTION_IN_16", "READ_12", "WRITE_12", "WRITE_AND_VERIFY_12",
+  "VERIFY_12", "READ_DEFECT_DATA_12", "VARIABLE_LENGTH",
+} do NEEDS_MEDIUM[scsi[id]] = true end
+
+local function absent(cmd)
+  if NEEDS_MEDIUM[cmd.opcode] then error(NOT_PRESENT) end
+end
+
+local function prevented(dev)
+  return dev.prevented_at == dev.handle():resets()
+end
+
+local function eject(self, dev)
+  if dev.not_ready == absent then return end
+  local tcmu <const> = require "tcmu"
+  -- What is being written still comes to its end.
+  local _ <close> = tcmu.lock(self, 0, dev.size)
+  if dev.can.flush then dev:flush(0, dev.size) end
+  dev:set { not_ready = absent }
+end
+
+-- No unit attention: it would hit who has just loaded, and the blocks are those
+-- of before.
+local function load_medium(dev)
+  if dev.not_ready == absent then dev:set { not_ready = false } end
+end
+
+--- START STOP UNIT.  There is nothing to spin and no power to save, so every
+-- power condition is as good as another; before a stop the cache is written
+-- unless NO_FLUSH.
+function medium.start_stop_unit(self, cmd, layout)
+  local dev <const> = cmd.dev
+  if guard.field(cmd, layout, "power_condition") ~= 0 then return end
+  local start <const> = guard.field(cmd, layout, "start") == 1
+  if guard.field(cmd, layout, "loej") == 1 then
+    if prevented(dev) then error(REMOVAL_PREVENTED) end
+    if start then load_medium(dev) else eject(self, dev) end
+  elseif not start and dev.can.flush
+         and guard.field(cmd, layout, "no_flush") == 0 then
+    dev:flush(0, dev.size)
+  end
+end
+
+--- PREVENT ALLOW MEDIUM REMOVAL: 1 prevents, 0 allows (SPC-4 table 213).
+function medium.prevent_allow(_, cmd, layout)
+  local dev <const> = cmd.dev
+  local value <const> = guard.field(cmd, layout, "prevent")
+  if value > 1 then guard.refuse(layout, "prevent") end
+  dev.prevented_at = value == 1 and dev.handle():resets() or nil
+end
+
+--- True if the medium can be taken out.
+function medium.removable(dev) return dev.removable end
+
+return medium

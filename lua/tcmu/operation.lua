@@ -1,0 +1,188 @@
+--- What a device does for longer than a command lasts: FORMAT UNIT and SANITIZE.
+--
+-- An operation belongs to the device: the command that started it may be
+-- aborted, the operation goes on, also after a restart of the host.  Meanwhile
+-- other commands are refused with NOT READY and the progress, and once it has
+-- failed, with what failed.
+--
+--   none --> running --> none
+--              |  ^
+--              v  | the same command again
+--            failed --> none    (only of SANITIZE: EXIT FAILURE MODE)
+
+local core = require "tcmu.core"
+local extent = require "tcmu.extent"
+local keep = require "tcmu.keep"
+local scsi = require "tcmu.scsi"
+local sense = require "tcmu.sense"
+
+local operation = {}
+
+local ERASE_STEP <const> = 64 << 20 -- bytes between two looks at the clock
+local KEEP_STEP <const> = 1 << 30   -- bytes after which progress is written down
+
+local function known(name)
+  return assert(sense.constant[name], name)
+end
+
+-- Per kind of operation: what is answered meanwhile and after a failure, and
+-- the command that may come in spite of a failure.
+local KINDS <const> = {
+  sanitize = {
+    name = "SANITIZE", again = scsi.SANITIZE,
+    running = known "LOGICAL_UNIT_NOT_READY_SANITIZE_IN_PROGRESS",
+    failed = known "SANITIZE_COMMAND_FAILED",
+  },
+  format = {
+    name = "FORMAT UNIT", again = scsi.FORMAT_UNIT,
+    running = known "LOGICAL_UNIT_NOT_READY_FORMAT_IN_PROGRESS",
+    failed = known "FORMAT_COMMAND_FAILED",
+  },
+}
+
+-- Work ----------------------------------------------------------------------
+
+local work = {}
+
+-- The whole medium filled with one block, `passes` times, each the inverse of
+-- the one before if `invert` is 1.  Goes on from job.done.
+function work.overwrite(dev, job, progress)
+  local first <const> = job.done // dev.size + 1
+  for pass = first, job.passes do
+    local pattern = job.pattern
+    if job.invert == 1 and pass % 2 == 0 then
+      pattern = pattern:gsub(".", function(c)
+        return string.char(c:byte() ~ 0xFF)
+      end)
+    end
+    local base <const> = (pass - 1) * dev.size
+    local from <const> = pass == first and job.done - base or 0
+    extent.fill(dev, pattern, from, dev.size - from, function(done)
+      progress(base + from + done)
+    end)
+    if dev.can.flush then dev:flush(0, dev.size) end
+  end
+end
+
+-- The whole medium reads as zeroes, and takes up no space where it can.
+function work.erase(dev, job, progress)
+  for at = job.done, dev.size - 1, ERASE_STEP do
+    local n = math.min(ERASE_STEP, dev.size - at)
+    if dev.can.unmap then dev:unmap(at, n) else dev:zero(at, n) end
+    progress(at + n)
+  end
+  if dev.can.flush then dev:flush(0, dev.size) end
+end
+
+-- State ---------------------------------------------------------------------
+
+-- What is answered while an operation runs (SBC-3 4.11.2, 4.31).
+local ALLOWED <const> = {
+  [scsi.INQUIRY] = true, [scsi.REPORT_LUNS] = true,
+  [scsi.REQUEST_SENSE] = true, [scsi.LOG_SENSE] = true,
+}
+local REPORTS <const> = {
+  [scsi.action.REPORT_SUPPORTED_OPERATION_CODES] = true,
+  [scsi.action.REPORT_SUPPORTED_TASK_MANAGEMENT_FUNCTIONS] = true,
+}
+
+local function allowed(cmd)
+  return ALLOWED[cmd.opcode]
+         or cmd.opcode == scsi.MAINTENANCE_IN and REPORTS[cmd:u8(1) & 0x1F]
+end
+
+--- The sense value of the device's operation, with the progress of one that
+-- runs, or nil: for REQUEST SENSE.
+function operation.sense(dev)
+  local job <const> = dev.operation
+  if not job then return nil end
+  local kind <const> = KINDS[job.kind]
+  if job.failed then return kind.failed end
+  return kind.running:progressing(job.done * 65535 // job.total)
+end
+
+-- dev.not_ready while there is an operation.
+local function refuse(cmd)
+  local job <const> = cmd.dev.operation
+  if allowed(cmd) then return end
+  if job.failed and cmd.opcode == KINDS[job.kind].again then return end
+  error(operation.sense(cmd.dev))
+end
+
+local function remember(dev, job)
+  keep.write(dev, { kind = job.kind, how = job.how, pattern = job.pattern,
+                    passes = job.passes, invert = job.invert, done = job.done,
+                    total = job.total, ause = job.ause })
+end
+
+-- A task of its own.
+local function perform(dev, job, waiting)
+  local kept = job.done
+  remember(dev, job)
+  local ok, why = pcall(work[job.how], dev, job, function(done)
+    job.done = done
+    if done - kept >= KEEP_STEP then
+      kept = done
+      remember(dev, job)
+    end
+    core.sleep(0)               -- the others of this shard have their turn
+  end)
+  keep.forget(dev)
+  if ok then
+    dev.operation = nil
+    dev:set { not_ready = false }
+  else
+    job.failed = true
+    core.log("error", dev.hba .. "/" .. dev.name,
+             ("%s failed after %d of %d bytes: %s"):format(
+               KINDS[job.kind].name, job.done, job.total, tostring(why)))
+  end
+  for _, wake in ipairs(waiting) do wake() end
+end
+
+local function begin(dev, job, waiting)
+  dev.operation = job
+  dev:set { not_ready = refuse }
+  core.spawn(perform, dev, job, waiting)
+end
+
+--- Starts an operation and waits for its end unless `immed`.  `job` is { kind =
+-- "sanitize" or "format", how = "overwrite" or "erase", and for overwrite
+-- pattern = a block, passes =, invert = 0 or 1 }.  Commands that were there
+-- first come to their end before.  Waits; raises.
+function operation.run(self, dev, job, immed)
+  local waiting = {}
+  job.done, job.total = 0, dev.size * (job.passes or 1)
+  do
+    local _ <close> = core.lock(self, 0, dev.size)
+    -- Somebody else may have been quicker.
+    local other = dev.operation
+    if other and not other.failed then error(operation.sense(dev)) end
+    begin(dev, job, waiting)
+  end
+  if immed then return end
+  core.await(function(wake) waiting[#waiting + 1] = wake end)
+  if job.failed then error(KINDS[job.kind].failed) end
+end
+
+--- Goes on with what a restart has interrupted.  For a device that opens.
+function operation.resume(dev)
+  local job = keep.read(dev)
+  if not job or not KINDS[job.kind] or not work[job.how] then return end
+  core.log("info", dev.hba .. "/" .. dev.name, ("goes on with %s at byte %d "
+           .. "of %d"):format(KINDS[job.kind].name, job.done, job.total))
+  begin(dev, job, {})
+end
+
+--- Ends the state after a SANITIZE that failed, if it allowed that (AUSE).
+-- @return false if it did not
+function operation.forgive(dev)
+  local job <const> = dev.operation
+  if not job then return true end
+  if job.ause ~= 1 then return false end
+  dev.operation = nil
+  dev:set { not_ready = false }
+  return true
+end
+
+return operation

@@ -1,0 +1,83 @@
+--- UNMAP and WRITE SAME (SBC-3 4.7, 5.28, 5.44).
+--
+-- Both zero all that they name, however it is aligned; what is unmapped reads
+-- as zeroes (LBPRZ), which stores and handlers see to.
+
+local extent = require "tcmu.extent"
+local guard = require "tcmu.guard"
+local limits = require "tcmu.limits"
+local sense = require "tcmu.sense"
+
+local thin = {}
+
+local BAD_LENGTH <const> = sense.constant.PARAMETER_LIST_LENGTH_ERROR
+local BAD_FIELD <const> = sense.constant.INVALID_FIELD_IN_PARAMETER_LIST
+
+-- The ranges of an UNMAP parameter list, all checked: { lba, blocks }.
+local function unmap_ranges(dev, list)
+  if #list < 8 then error(BAD_LENGTH) end
+  local most <const> = limits.of(dev)
+  local announced = string.unpack(">I2", list, 3)
+  -- A descriptor that is cut off does not count (SBC-3 5.28.2).
+  local count = math.min(announced, #list - 8) // 16
+  if count > most.unmap_descriptors then error(BAD_FIELD:at_param(2)) end
+
+  local ranges, total = {}, 0
+  for i = 1, count do
+    local at = 8 + (i - 1) * 16
+    local lba, blocks = string.unpack(">I8I4", list, at + 1)
+    extent.check(dev, lba, blocks)
+    total = total + blocks
+    if total > most.unmap_blocks then error(BAD_FIELD:at_param(at + 8)) end
+    if blocks > 0 then ranges[#ranges + 1] = { lba, blocks } end
+  end
+  return ranges
+end
+
+--- UNMAP: nothing is unmapped unless the whole list is right.
+function thin.unmap(self, cmd, layout)
+  local dev <const> = cmd.dev
+  local tcmu <const> = require "tcmu"
+  local list = guard.parameters(cmd, layout)
+  if list == "" then return end
+  local ranges = unmap_ranges(dev, list)
+  extent.check_writable(dev)
+  for _, range in ipairs(ranges) do
+    local offset = range[1] * dev.block_size
+    local length = range[2] * dev.block_size
+    local _ <close> = tcmu.lock(self, offset, length)
+    dev:unmap(offset, length)
+  end
+end
+
+--- WRITE SAME (10), (16) and (32).  Data-Out is exactly one block, or with NDOB
+-- nothing, which stands for zeroes.  UNMAP may unmap only what then reads as
+-- was asked, which is a block of zeroes (SBC-3 4.7.3.4).
+function thin.write_same(_, cmd, layout)
+  local dev <const> = cmd.dev
+  local offset, length = extent.unlimited(cmd)
+  extent.check_writable(dev)
+  if cmd.blocks == 0 or cmd.blocks > limits.of(dev).write_same then
+    guard.refuse(layout, layout.blocks.name)
+  end
+
+  local zero = guard.field(cmd, layout, "ndob") == 1
+  local pattern
+  if not zero then
+    if #cmd.data ~= dev.block_size then
+      guard.refuse(layout, layout.blocks.name)
+    end
+    pattern = cmd.data:get(0, dev.block_size)
+    zero = not pattern:find("[^\0]")
+  end
+
+  if not zero then
+    extent.fill(dev, pattern, offset, length)
+  elseif guard.field(cmd, layout, "unmap") == 1 then
+    dev:unmap(offset, length)
+  else
+    dev:zero(offset, length)
+  end
+end
+
+return thin

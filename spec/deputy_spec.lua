@@ -1,0 +1,62 @@
+-- The thread that touches configfs, on files that answer and one that does not.
+local deputy = require "tcmu.deputy"
+local jobs = require "tcmu.jobs"
+local tree = require "spec.tree"
+local uv = require "luv"
+
+local ENOENT <const>, ETIMEDOUT <const> = 2, 110
+
+describe("tcmu.deputy", function()
+  local root, over, io
+
+  before_each(function()
+    root = tree.make { ["a"] = "text\n", ["b"] = "" }
+    over = false
+  end)
+  after_each(function()
+    io.close()
+    uv.run()
+    tree.remove(root)
+  end)
+
+  -- Runs fn as a job until it ends.
+  local function run(fn)
+    jobs.start(function(_, _, text) error(text) end, function()
+      fn()
+      over = true
+    end)
+    while not over do uv.run "once" end
+  end
+
+  it("reads and writes", function()
+    io = assert(deputy.start(error))
+    run(function()
+      assert.equal("text", io.read(root .. "/a"))
+      assert.is_true(io.write(root .. "/b", "1"))
+    end)
+    assert.equal("1", tree.read(root .. "/b"))
+  end)
+
+  it("says what is wrong with which file", function()
+    io = assert(deputy.start(error))
+    run(function()
+      local text, why, code = io.read(root .. "/none")
+      assert.is_nil(text)
+      assert.equal(root .. "/none: No such file or directory", why)
+      assert.equal(ENOENT, code)
+    end)
+  end)
+
+  it("hangs in a file while its owner goes on", function()
+    io = assert(deputy.start(error, 50))
+    os.execute("mkfifo " .. root .. "/fifo")
+    run(function()
+      local _, _, code = io.read(root .. "/fifo")
+      assert.equal(ETIMEDOUT, code)
+    end)
+    -- Opening the other end frees it, and it goes on with the next file.
+    os.execute("echo x >" .. root .. "/fifo")
+    over = false
+    run(function() assert.equal("text", io.read(root .. "/a")) end)
+  end)
+end)
