@@ -289,7 +289,11 @@ static int l_info(lua_State *L)
   struct store_info info;
 
   store_info(check_open(L)->store, &info);
-  lua_createtable(L, 0, 5);
+  lua_createtable(L, 0, 6);
+  if (info.knows_used) {
+    lua_pushinteger(L, (lua_Integer)info.used);
+    lua_setfield(L, -2, "used");
+  }
   lua_pushinteger(L, (lua_Integer)info.size);
   lua_setfield(L, -2, "size");
   lua_pushboolean(L, info.read_only);

@@ -208,7 +208,7 @@ static void spawned_done(struct task *t, enum task_end how, lua_State *L)
   if (how != TASK_FAILED)
     return;
   text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "no traceback";
-  log_error(t->dev ? t->dev->name : t->state->path, "in tcmu.spawn: %s", text);
+  log_error(t->dev->name, "in tcmu.spawn: %s", text);
 }
 
 /* tcmu.spawn(f, ...): runs f(...) beside the rest of the device, until it ends

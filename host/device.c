@@ -148,13 +148,13 @@ void device_drain(struct device *d)
 
   if (!d->ring || d->gone || d->parked)
     return;
+  d->draining = true;
   do {
     empty = take(d, &left);
     device_mark_dirty(d);       /* PADs and unknown entries are released too */
     shard_settle(d->shard);
-    if (d->gone || d->parked)
-      return;
-  } while (empty && ring_pending(d->ring));
+  } while (empty && !d->parked && ring_pending(d->ring));
+  d->draining = false;
   if (!empty)
     shard_unfinished(d->shard, d);
   else if (TAILQ_EMPTY(&d->outstanding))
@@ -269,7 +269,7 @@ static bool in_use(struct device *d)
 {
   if (d->busy || !TAILQ_EMPTY(&d->outstanding))
     return true;
-  if (d->unfinished && !d->gone && !d->parked)
+  if (d->draining || (d->unfinished && !d->gone && !d->parked))
     return true;                /* a clean stop: the ring is not empty yet */
   task_cancel_all(&d->tasks);
   return d->ops || !LIST_EMPTY(&d->tasks);
@@ -331,8 +331,12 @@ static void begin_end(struct device *d, bool gone)
   }
   if (d->removing)
     report(d, "stop", -ENODEV, "the kernel has removed the device");
-  d->removing = true;
   uv_poll_stop(&d->poll);
+  if (!gone && d->phase == DEVICE_LIVE) {
+    device_drain(d);            /* what came before the kernel blocked it */
+    d->phase = DEVICE_DRAINING;
+  }
+  d->removing = true;
   if (gone) {
     d->gone = true;
     d->end_verb = "remove";
@@ -340,10 +344,6 @@ static void begin_end(struct device *d, bool gone)
     if (d->phase != DEVICE_CLOSING)
       task_cancel(d->busy);
   } else {
-    if (d->phase == DEVICE_LIVE) {
-      device_drain(d);          /* what came before the kernel blocked it */
-      d->phase = DEVICE_DRAINING;
-    }
     d->end_verb = "stop";
     limit_end(d);
   }

@@ -53,6 +53,7 @@ struct device {
   LIST_ENTRY(device) dirty_link;
   TAILQ_ENTRY(device) unfinished_link;
   bool dirty, unfinished;
+  bool draining;                /* device_drain() is at work */
 
   struct shard *shard;
   struct state *state;

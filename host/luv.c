@@ -68,7 +68,7 @@ static int on_callback(lua_State *L, int nargs, int nresults, int flags)
   }
   st->patience = 1;
   mark = watchdog_enter(st, L);
-  rc = guarded(L, nargs, nresults, st->path);
+  rc = guarded(L, nargs, nresults, st->name);
   watchdog_leave(st, mark);
   return rc;
 }
@@ -136,13 +136,41 @@ static int make(struct state *st)
   return 0;
 }
 
-/* Finds luv's shared object, tells it the loop and the callback, and leaves
- * the module on the stack. */
-static void load(lua_State *L, uv_loop_t *loop, luv_callback *cb)
+/* Pushes what the shared object's opener returns.  luv calls back on the
+ * coroutine that opened it, which so has to be the main one. */
+static void open_on_main(lua_State *L, void *so, const char *path,
+                         uv_loop_t *loop, luv_callback *cb)
 {
   set_loop *loop_setter;
   set_callback *cb_setter;
   lua_CFunction open;
+  lua_State *main;
+  int rc;
+
+  *(void **)&loop_setter = dlsym(so, "luv_set_loop");
+  *(void **)&cb_setter = dlsym(so, "luv_set_callback");
+  *(void **)&open = dlsym(so, "luaopen_luv");
+  if (!loop_setter || !cb_setter || !open)
+    luaL_error(L, "%s is not luv 1.44 or newer", path);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  main = lua_tothread(L, -1);
+  if (loop)
+    loop_setter(main, loop);
+  cb_setter(main, cb);
+  lua_checkstack(main, 1);
+  pthread_mutex_lock(&opening);
+  lua_pushcfunction(main, open);
+  rc = lua_pcall(main, 0, 1, 0);
+  pthread_mutex_unlock(&opening);
+  lua_xmove(main, L, 1);
+  if (rc != LUA_OK)
+    lua_error(L);
+}
+
+/* Finds luv, tells it the loop and the callback, and leaves the module on the
+ * stack. */
+static void load(lua_State *L, uv_loop_t *loop, luv_callback *cb)
+{
   const char *path;
   void *so;
 
@@ -157,21 +185,7 @@ static void load(lua_State *L, uv_loop_t *loop, luv_callback *cb)
   so = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!so)
     luaL_error(L, "luv cannot be loaded: %s", dlerror());
-  *(void **)&loop_setter = dlsym(so, "luv_set_loop");
-  *(void **)&cb_setter = dlsym(so, "luv_set_callback");
-  *(void **)&open = dlsym(so, "luaopen_luv");
-  if (!loop_setter || !cb_setter || !open)
-    luaL_error(L, "%s is not luv 1.44 or newer", path);
-  if (loop)
-    loop_setter(L, loop);
-  cb_setter(L, cb);
-  pthread_mutex_lock(&opening);
-  lua_pushcfunction(L, open);
-  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
-    pthread_mutex_unlock(&opening);
-    lua_error(L);
-  }
-  pthread_mutex_unlock(&opening);
+  open_on_main(L, so, path, loop, cb);
 
   lua_getfield(L, -1, "version");
   lua_call(L, 0, 1);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <lualib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -145,6 +146,7 @@ int state_new(struct shard *s, const char *path, struct state **out,
   st->limit = s->memory_limit;
   st->program = LUA_NOREF;
   st->path = strdup(path);
+  snprintf(st->name, sizeof(st->name), "%.*s", (int)strcspn(path, "\n"), path);
   st->L = lua_newstate(allocate, st);
   if (!st->path || !st->L) {
     if (st->L)

@@ -21,7 +21,8 @@ struct state {
   LIST_ENTRY(state) link;
   lua_State *L;
   struct shard *shard;
-  char *path;                   /* of the handler */
+  char *path;                   /* of the handler; NULL: it is closing */
+  char name[64];                /* the same for the log */
   unsigned users;               /* devices */
 
   size_t used, limit;           /* bytes of Lua memory; limit 0: none */

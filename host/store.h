@@ -60,6 +60,8 @@ struct store_info {
   bool read_only;
   bool discards;                /* DISCARD gives space back (thin) */
   bool volatile_cache;          /* a write that is not `stable` can be lost */
+  bool knows_used;
+  uint64_t used;                /* bytes of space that it takes up, if known */
   uint32_t block;               /* preferred unit of change in bytes, or 0 */
 };
 

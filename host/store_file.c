@@ -183,7 +183,12 @@ static int submit(struct store *s, struct store_op *op)
 static void info(struct store *s, struct store_info *out)
 {
   struct file *f = (struct file *)s;
+  struct stat st;
 
+  if (!f->is_device && !fstat(f->fd[0], &st)) {
+    out->knows_used = true;
+    out->used = (uint64_t)st.st_blocks * 512;
+  }
   out->discards = f->discards;
   out->volatile_cache = !f->in_memory && !s->read_only;
   out->block = f->block;

@@ -198,8 +198,11 @@ static int submit(struct store *s, struct store_op *op)
 
 static void info(struct store *s, struct store_info *out)
 {
-  (void)s;
+  struct memory *m = (struct memory *)s;
+
   out->discards = true;
+  out->knows_used = true;
+  out->used = (uint64_t)(m->pages - m->spares) * PAGE;
 }
 
 static bool mapped(struct store *s, uint64_t offset, uint64_t *length)

@@ -99,6 +99,19 @@ describe("tcmu-lua", function()
     assert.matches("\nwhoami\n", pipe:read("a"))
   end)
 
+  it("says what to install where a Lua module is missing", function()
+    local without_luv = "LUA_CPATH='/none/?.so'"
+    local r = cli.run("list", { env = without_luv })
+    assert.equal(FAILED, r.status)
+    assert.equal("tcmu-lua: the Lua module luv is missing: type 'apt-get "
+                 .. "install lua-luv'\n", r.err)
+    assert.equal(DONE, cli.run("try whoami", { env = without_luv }).status)
+    r = cli.run("list", { env = "LUA_PATH='/none/?.lua'" })
+    assert.equal(FAILED, r.status)
+    assert.matches("argparse is missing: type 'apt%-get install lua%-argparse'",
+                   r.err)
+  end)
+
   it("hands the words behind mod-builder to the generator", function()
     local r = cli.run "mod-builder"
     assert.equal(MISUSED, r.status)
@@ -177,7 +190,7 @@ describe("tcmu-lua check", function()
     assert.matches("C1h +vendor specific", own)
     local host = section(r.out, "By the host, as[^\n]*")
     assert.matches("9Eh/10h +READ CAPACITY %(16%)", host)
-    assert.not_matches("12h", host)
+    assert.not_matches("INQUIRY", host)
     assert.not_matches("SYNCHRONIZE", r.out)      -- zeroes need no flush
   end)
 
@@ -256,6 +269,12 @@ describe("tcmu-lua check", function()
     refuses("check ramdsk", "no handler 'ramdsk', did you mean 'ramdisk'%?")
     refuses("check /no/such.lua", "no handler file '/no/such%.lua'")
     refuses("check " .. cli.quoted("."), "no handler '%.'")
+  end)
+end)
+
+describe("tcmu-lua serve", function()
+  it("does not start without a handler that it was given", function()
+    refuses("serve --handler /no/such.lua", "/no/such%.lua: No such file")
   end)
 end)
 

@@ -204,6 +204,8 @@ opcodes]])
   it("fills Data-Out up to what the CDB says", function()
     local r = script("ram", "cdb 2a 00 00 00 00 00 00 00 02 00 \"two\"\nread 1")
     assert.not_matches("CHECK CONDITION", r.out)
+    local both = script("ram", "cdb 89" .. (" 0"):rep(12) .. " 1 0 0")
+    assert.matches("COMPARE AND WRITE.*\nGOOD\n", both.out)
   end)
 
   it("shows a table without sending anything", function()

@@ -423,6 +423,8 @@ describe("tcmu.control", function()
                        ["parameters/reset_netlink"] = "" })
       jobs.start(held.log, recovery.answer, held)
       assert.equal("1", tree.read(root .. "/parameters/reset_netlink"))
+      assert.equal("1", tree.read(root .. "/parameters/block_netlink"))
+      pass(600)
       assert.equal("0", tree.read(root .. "/parameters/block_netlink"))
     end)
 

@@ -64,6 +64,15 @@ describe("tcmu.processes", function()
                 processes.waiting(root))
   end)
 
+  it("finds a removal that hangs, whatever for", function()
+    proc(process(75, "sh", "D", ENABLE, "user_0/d1/enable"))
+    assert.is_nil(processes.hanging_rmdir(root))
+    tree.add(root, process(76, "rmdir", "D",
+      "[<0>] rwsem_down_write_slowpath+0x1\n[<0>] configfs_rmdir+0x2\n"))
+    assert.same({ pid = 76, name = "rmdir" }, processes.hanging_rmdir(root))
+    assert.equal(1, #processes.waiting(root))
+  end)
+
   it("leaves out what waits for something else", function()
     proc(process(1, "init", "S", "[<0>] do_epoll_wait+0x5e1/0x700\n"),
          process(73, "dd", "D", "[<0>] folio_wait_bit+0x1/0x2\n"),

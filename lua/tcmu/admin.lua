@@ -45,14 +45,11 @@ end
 -- rmdir locks the directories above a device until it is answered: whoever
 -- looks into them hangs too.
 local function free_of_rmdir()
-  for _, wait in ipairs(processes.waiting()) do
-    if wait.command == "removed" then
-      return nil, ("process %d (%s) hangs in rmdir, for nobody answers the " ..
-        "kernel; to free it, type '%s'"):format(wait.pid, wait.process,
-        processes.FREE)
-    end
-  end
-  return true
+  local rmdir = processes.hanging_rmdir()
+  if not rmdir then return true end
+  return nil, ("process %d (%s) hangs in rmdir, for nobody answers the " ..
+    "kernel; to free it, type '%s'"):format(rmdir.pid, rmdir.name,
+    processes.FREE)
 end
 
 local function ready()

@@ -5,6 +5,7 @@
 -- store_error, reason } for the handler; it calls open, close and change as
 -- tasks that may wait, the others under pcall.
 
+local alua = require "tcmu.alua"
 local core = require "tcmu.core"
 local dispatch = require "tcmu.dispatch"
 local handler = require "tcmu.handler"
@@ -55,30 +56,40 @@ end
 
 -- Data ----------------------------------------------------------------------
 
--- Calls fn(self, cmd, ...) of the handler with `buffer` as cmd.data.  Outside
--- of a command there is nothing but the data.
+local STAND_IN <const> = { __index = { split = core.cmd_methods.split } }
+
+-- The command that runs, or outside of one an object that can do a little.
+local function command(dev, buffer)
+  return core.running()
+         or setmetatable({ data = buffer, dev = dev }, STAND_IN)
+end
+
+-- Calls fn(self, cmd, ...) of the handler with `buffer` as cmd.data.
 local function with_data(dev, fn, buffer, ...)
-  local cmd = core.running()
-  if not cmd then
-    cmd = setmetatable({ data = buffer, dev = dev },
-                       { __index = { split = core.cmd_methods.split } })
-    return fn(dev.self, cmd, ...)
-  end
+  local cmd = command(dev, buffer)
   if buffer == cmd.data then return fn(dev.self, cmd, ...) end
   local before = cmd:swap_data(buffer)
-  fn(dev.self, cmd, ...)
+  local reply = fn(dev.self, cmd, ...)
   cmd:swap_data(before)
+  return reply
 end
 
 --- dev:read(buffer, offset): fills all of the buffer.  Waits; raises.
 function Dev:read(buffer, offset)
   if self.store then return self.store:read(buffer, offset) end
-  with_data(self, self.handler.read, buffer, offset, #buffer)
+  local length <const> = #buffer
+  local reply = with_data(self, self.handler.read, buffer, offset, length)
+  if reply == nil or rawequal(reply, buffer) then return end
+  if #reply ~= length then
+    error(("the handler's read has returned %d bytes of %d")
+          :format(#reply, length), 0)
+  end
+  buffer:copy(0, reply)
 end
 
 local function flush_after(dev, stable, offset, length)
   if dev.handler.flush and (stable or not dev.write_cache) then
-    dev.handler.flush(dev.self, core.running(), offset, length)
+    dev.handler.flush(dev.self, command(dev), offset, length)
   end
 end
 
@@ -97,7 +108,7 @@ end
 function Dev:flush(offset, length)
   if self.store then return self.store:flush() end
   if self.handler.flush then
-    self.handler.flush(self.self, core.running(), offset, length)
+    self.handler.flush(self.self, command(self), offset, length)
   end
 end
 
@@ -106,8 +117,18 @@ end
 function Dev:unmap(offset, length)
   local stable <const> = not self.write_cache
   if self.store then return self.store:discard(offset, length, stable) end
-  self.handler.unmap(self.self, core.running(), offset, length)
+  self.handler.unmap(self.self, command(self), offset, length)
   flush_after(self, false, offset, length)
+end
+
+--- dev:status(offset): "mapped" or "deallocated", and for how many bytes from
+-- there on that is so.  All is mapped where nobody can tell.  May wait.
+function Dev:status(offset)
+  if self.store then return self.store:status(offset) end
+  if self.handler.status then
+    return self.handler.status(self.self, command(self), offset)
+  end
+  return "mapped", self.size - offset
 end
 
 --- dev:zero(offset, length): the range reads as zeroes.  Waits; raises.
@@ -143,13 +164,14 @@ local function new_dev(h, handle, fields)
     max_sectors = fields.max_sectors, read_only = fields.read_only or false,
     write_cache = fields.write_cache or false, descriptor_sense = false,
     software_protected = false, removable = options.removable == true,
-    state_dir = fields.state_dir, wwn = wwn_of(fields), handler = h,
+    reservations = fields.reservations ~= false, state_dir = fields.state_dir,
+    wwn = wwn_of(fields), handler = h,
     kind = h.device or require "tcmu.disk",
     handle = function() return handle end,
   }, Dev)
 end
 
-local SHADOWED <const> = { "read", "write", "unmap", "flush" }
+local SHADOWED <const> = { "read", "write", "unmap", "flush", "status" }
 
 -- What this device can do: of the store, or of the handler.
 local function abilities(dev)
@@ -197,6 +219,10 @@ local function open(h, handle, fields)
   if h.check then h.check(dev.options) end
   dev.self = h.open and h.open(dev) or nil
   if type(dev.self) == "table" then dev.store = dev.self.store end
+  if dev.store ~= nil and getmetatable(dev.store) ~= "store" then
+    error(("open returned a store that is a %s: it takes one of tcmu.store")
+          :format(type(dev.store)), 0)
+  end
   if dev.store and dev.store:size() < dev.size then
     error(("the store has %d bytes, the device %d: use a larger store or a "
            .. "smaller device"):format(dev.store:size(), dev.size), 0)
@@ -256,6 +282,12 @@ function change.time_out(dev, fields)
 end
 
 function change.wwn(dev, fields) dev.wwn = wwn_of(fields) end
+
+-- What port groups there are decides which commands there are.
+function change.alua(dev, fields)
+  alua.set(dev, fields.groups, fields.port)
+  dev.handle():set("routes", dispatch.routes(dev))
+end
 
 -- Failures ------------------------------------------------------------------
 

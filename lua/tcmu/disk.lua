@@ -8,11 +8,15 @@
 -- which opcodes C may answer by itself where the handler leaves them
 -- alone.
 
+local alua = require "tcmu.alua"
 local compare = require "tcmu.compare"
+local copy = require "tcmu.copy"
 local guard = require "tcmu.guard"
+local log_pages = require "tcmu.log_pages"
 local medium = require "tcmu.medium"
 local mode = require "tcmu.mode"
 local operation = require "tcmu.operation"
+local report = require "tcmu.report"
 local rsoc = require "tcmu.rsoc"
 local sanitize = require "tcmu.sanitize"
 local sbc = require "tcmu.sbc"
@@ -32,7 +36,22 @@ local on, offers = guard.commands {
   mode_sense_10 = mode.sense,
   mode_select_6 = mode.select,
   mode_select_10 = mode.select,
+  log_sense = log_pages.sense,
   report_supported_operation_codes = rsoc.report,
+  report_supported_task_management_functions = report.task_management,
+  report_target_port_groups = { alua.report, when = alua.has_groups },
+  set_target_port_groups = { alua.change, when = alua.can_set },
+  report_timestamp = report.timestamp,
+  set_timestamp = report.set_timestamp,
+  report_identifying_information = report.identifying,
+  set_identifying_information = report.set_identifying,
+
+  extended_copy_lid1 = { copy.lid1, when = can "write" },
+  extended_copy_lid4 = { copy.lid4, when = can "write" },
+  receive_copy_status_lid1 = { copy.status_lid1, when = can "write" },
+  receive_copy_status_lid4 = { copy.status_lid4, when = can "write" },
+  receive_copy_operating_parameters = { copy.operating_parameters,
+                                        when = can "write" },
 
   read_6 = sbc.read,
   read_10 = sbc.read,
@@ -53,7 +72,7 @@ local on, offers = guard.commands {
   read_defect_data_12 = sbc.read_defect_data_12,
   synchronize_cache_10 = { sbc.synchronize_cache, when = can "flush" },
   synchronize_cache_16 = { sbc.synchronize_cache, when = can "flush" },
-  get_lba_status = { sbc.get_lba_status, when = sbc.knows_status },
+  get_lba_status = { sbc.get_lba_status, when = can "unmap" },
 
   verify_10 = compare.verify,
   verify_12 = compare.verify,
@@ -99,6 +118,7 @@ return {
   layouts = "disk",
   vpd = vpd.disk,
   mode = mode.disk,
+  log = log_pages.disk,
   opened = operation.resume,
   versions = {
     0x00A0,                         -- SAM-5

@@ -82,18 +82,14 @@ local function listeners(add)
   end
 end
 
--- @return whether an rmdir is among them: then its device's files hang too
 local function hanging(add)
-  local removes = false
   for _, wait in ipairs(processes.waiting()) do
-    removes = removes or wait.command == "removed"
     add(bad(("process %d (%s) hangs in %s and no program has answered for " ..
       "its device: start the one that serves it, or free all that hang with " ..
       "'%s'"):format(wait.pid, wait.process,
       wait.name and ("%s/%s/%s"):format(wait.hba, wait.name, wait.file) or
       "rmdir", processes.FREE)))
   end
-  return removes
 end
 
 local function device_finding(found, holder, paths)
@@ -155,7 +151,9 @@ function doctor.examine(places)
   end
   if usable then
     listeners(add)
-    if not hanging(add) then present(add, paths) end
+    hanging(add)
+    -- Its device's files would hang this process too.
+    if not processes.hanging_rmdir() then present(add, paths) end
   end
 
   local ok = true

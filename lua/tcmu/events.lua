@@ -185,8 +185,6 @@ end
 
 -- A new device of a subtype that we do not serve.
 local function foreign(held, found, event)
-  local device = held:directory(found.hba, found.name)
-  if (device:number("attrib/nl_reply_supported") or 1) <= 0 then return end
   if held.sole then
     held.log("warning", found.hba .. "/" .. found.name,
              ("refused: there is no handler '%s'"):format(found.subtype))

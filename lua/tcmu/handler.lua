@@ -16,7 +16,7 @@ local KEYS <const> = {
   check = "function", open = "function", close = "function",
   upgrade = "function",
   read = "function", write = "function", flush = "function",
-  unmap = "function",
+  unmap = "function", status = "function",
 }
 
 local INQUIRY <const> = { vendor = 8, product = 16, revision = 4 }

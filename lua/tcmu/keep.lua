@@ -1,16 +1,16 @@
 --- What a device has to remember beyond a restart of the host.
 --
--- One small file per device in the host's state directory, a table of strings
--- and numbers in it.  It says for which device it is, so that one which has
--- been deleted and made anew under the same name does not inherit anything.
+-- One small file per device in the host's state directory, with strings and
+-- integers by name.  It says for which device it is, so that one which has been
+-- deleted and made anew under the same name does not inherit anything.
 
 local core = require "tcmu.core"
 
 local keep = {}
 
 local DEFAULT <const> = "/var/lib/tcmu-lua"
-local ROOM <const> = 16384          -- bytes of the file
-local HEAD <const> = "tcmu-lua 1"
+local ROOM <const> = 65536          -- bytes of the file
+local HEAD <const> = "tcmu-lua state 1"
 
 -- Where the device's file is; nil for a device that is not the kernel's,
 -- unless it was given a place.
@@ -23,48 +23,14 @@ local function path_of(dev)
   return ("%s/%s_%s"):format(directory, dev.hba, (dev.name:gsub("/", "_")))
 end
 
-local function identity(dev)
-  return ("%s %d %d"):format(dev.config, dev.size, dev.block_size)
-end
-
---- Remembers a table of strings and numbers, on stable storage when it
--- returns.  A directory that is missing costs a line in the log.  Waits.
-function keep.write(dev, values)
-  local path = path_of(dev)
-  if not path then return end
-  local lines = { HEAD, identity(dev) }
-  for name, value in pairs(values) do
-    if math.type(value) == "integer" then
-      lines[#lines + 1] = ("%s=%d"):format(name, value)
-    else
-      lines[#lines + 1] = ("%s:%s"):format(name, (tostring(value):gsub(".",
-        function(c) return ("%02x"):format(c:byte()) end)))
-    end
-  end
-  local text = table.concat(lines, "\n") .. "\nend\n"
-  local buffer = core.buffer(ROOM)
-  buffer:put(0, text)
-  local ok, why = pcall(function()
-    local store <close> = core.store.file(path, "c", ROOM)
-    store:write(buffer, 0, true)
-  end)
-  if not ok then
-    core.log("warning", dev.hba .. "/" .. dev.name, ("a restart would not "
-      .. "know what the device is doing (%s): create the directory")
-      :format(tostring(why)))
-  end
-end
-
---- What was remembered, or nil.
-function keep.read(dev)
+local function load_file(dev)
   local path = path_of(dev)
   local file = path and io.open(path, "rb")
-  if not file then return nil end
+  if not file then return {} end
   local text = file:read("a"):gsub("%z+$", "")
   file:close()
-  local body = text:match("^" .. HEAD .. "\n(.*\n)end\n$")
-  local whose = body and body:match("^(.-)\n")
-  if whose ~= identity(dev) then return nil end
+  local whose, body = text:match("^" .. HEAD .. "\n([^\n]*)(\n.*\n)end\n$")
+  if whose ~= dev.config then return {} end
   local values = {}
   for name, number in body:gmatch("\n([%w_]+)=(%-?%d+)") do
     values[name] = math.tointeger(number)
@@ -77,10 +43,54 @@ function keep.read(dev)
   return values
 end
 
---- Forgets it all.
-function keep.forget(dev)
+local function text_of(dev, values)
+  local lines = { HEAD, dev.config }
+  for name, value in pairs(values) do
+    if math.type(value) == "integer" then
+      lines[#lines + 1] = ("%s=%d"):format(name, value)
+    else
+      local hex = value:gsub(".", function(c)
+        return ("%02x"):format(c:byte())
+      end)
+      lines[#lines + 1] = ("%s:%s"):format(name, hex)
+    end
+  end
+  return table.concat(lines, "\n") .. "\nend\n"
+end
+
+local function store_file(dev, path, values)
+  if next(values) == nil then
+    os.remove(path)
+    return
+  end
+  local buffer = core.buffer(ROOM)
+  buffer:put(0, text_of(dev, values))
+  local ok, why = pcall(function()
+    local store <close> = core.store.file(path, "c", ROOM)
+    store:write(buffer, 0, true)
+  end)
+  if not ok then
+    core.log("warning", dev.hba .. "/" .. dev.name,
+      ("what the device has to remember is lost with a restart (%s): create "
+       .. "the directory"):format(tostring(why)))
+  end
+end
+
+--- What is remembered: a table of strings and integers, not to be changed.
+function keep.read(dev)
+  dev.kept = dev.kept or load_file(dev)
+  return dev.kept
+end
+
+--- Remembers these, or forgets those that are false; on stable storage when it
+-- returns.  A directory that is missing costs a line in the log.  Waits.
+function keep.change(dev, changes)
+  local values = {}
+  for name, value in pairs(keep.read(dev)) do values[name] = value end
+  for name, value in pairs(changes) do values[name] = value or nil end
+  dev.kept = values
   local path = path_of(dev)
-  if path then os.remove(path) end
+  if path then store_file(dev, path, values) end
 end
 
 return keep

@@ -42,4 +42,20 @@ function limits.of(dev)
   return known
 end
 
+-- Space in use is counted in sets of a MiB.
+local THRESHOLD_BYTES <const> = 1 << 20
+
+--- The power of two of blocks in which space in use is counted (THRESHOLD
+-- EXPONENT of page B2), or nil where nobody counts it.
+function limits.threshold_exponent(dev)
+  if not dev.can.unmap or not dev.store or not dev.store:info().used then
+    return nil
+  end
+  local exponent = 1
+  while dev.block_size << exponent < THRESHOLD_BYTES do
+    exponent = exponent + 1
+  end
+  return exponent
+end
+
 return limits

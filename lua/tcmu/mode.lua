@@ -5,6 +5,7 @@
 -- whole parameter list before it changes anything.  Saved values do not exist.
 
 local guard = require "tcmu.guard"
+local limits = require "tcmu.limits"
 local sense = require "tcmu.sense"
 
 local mode = {}
@@ -82,8 +83,25 @@ local EXCEPTIONS <const> = {
   changeable = function() return ("\0"):rep(10) end,
 }
 
+-- 1Ch/02h: no threshold can be armed, so there is no descriptor.
+local PROVISIONING <const> = {
+  code = 0x1C, subcode = 0x02,
+  present = limits.threshold_exponent,
+  body = function() return ("\0"):rep(12) end,
+  changeable = function() return ("\0"):rep(12) end,
+}
+
 --- The pages of a disk, in ascending order.
-mode.disk = { RECOVERY, CACHING, CONTROL, CONTROL_EXTENSION, EXCEPTIONS }
+mode.disk = { RECOVERY, CACHING, CONTROL, CONTROL_EXTENSION, EXCEPTIONS,
+              PROVISIONING }
+
+local function pages_of(dev)
+  local list = {}
+  for _, page in ipairs(dev.kind.mode) do
+    if not page.present or page.present(dev) then list[#list + 1] = page end
+  end
+  return list
+end
 
 local function body_of(dev, page, control)
   if control == CHANGEABLE then return page.changeable(dev) end
@@ -103,7 +121,7 @@ end
 -- All pages in one string; refuses a page or a subpage that does not exist.
 local function pages_for(dev, layout, wanted, subpage, control)
   local out, known = {}, wanted == ALL_PAGES
-  for _, page in ipairs(dev.kind.mode) do
+  for _, page in ipairs(pages_of(dev)) do
     local subcode = page.subcode or 0
     if wanted == page.code or wanted == ALL_PAGES then
       known = true
@@ -181,7 +199,7 @@ local function check_descriptor(dev, list, at, length, long)
 end
 
 local function page_called(dev, code, subcode)
-  for _, page in ipairs(dev.kind.mode) do
+  for _, page in ipairs(pages_of(dev)) do
     if page.code == code and page.subcode == subcode then return page end
   end
   return nil

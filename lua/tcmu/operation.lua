@@ -109,10 +109,25 @@ local function refuse(cmd)
   error(operation.sense(cmd.dev))
 end
 
+-- What a restart has to know of an operation.
+local FIELDS <const> = { "kind", "how", "pattern", "passes", "invert", "done",
+                         "total", "ause" }
+
+-- Remembers an operation, or with nil forgets it.
 local function remember(dev, job)
-  keep.write(dev, { kind = job.kind, how = job.how, pattern = job.pattern,
-                    passes = job.passes, invert = job.invert, done = job.done,
-                    total = job.total, ause = job.ause })
+  local changes = {}
+  for _, name in ipairs(FIELDS) do
+    changes["operation_" .. name] = job and job[name] or false
+  end
+  keep.change(dev, changes)
+end
+
+local function remembered(dev)
+  local kept, job = keep.read(dev), {}
+  for _, name in ipairs(FIELDS) do job[name] = kept["operation_" .. name] end
+  local fits = KINDS[job.kind] and work[job.how]
+               and job.total == dev.size * (job.passes or 1)
+  return fits and job
 end
 
 -- A task of its own.
@@ -127,7 +142,7 @@ local function perform(dev, job, waiting)
     end
     core.sleep(0)               -- the others of this shard have their turn
   end)
-  keep.forget(dev)
+  remember(dev, nil)
   if ok then
     dev.operation = nil
     dev:set { not_ready = false }
@@ -167,8 +182,8 @@ end
 
 --- Goes on with what a restart has interrupted.  For a device that opens.
 function operation.resume(dev)
-  local job = keep.read(dev)
-  if not job or not KINDS[job.kind] or not work[job.how] then return end
+  local job = remembered(dev)
+  if not job then return end
   core.log("info", dev.hba .. "/" .. dev.name, ("goes on with %s at byte %d "
            .. "of %d"):format(KINDS[job.kind].name, job.done, job.total))
   begin(dev, job, {})

@@ -11,9 +11,10 @@ local processes = {}
 
 processes.ROOT = "/proc"
 
---- What frees every hanging operation, to be typed in a shell.
+--- What frees every hanging operation, to be typed in a shell.  It ends with
+--- EINTR, upon which a shell writes again: while blocked, that fails.
 processes.FREE = "cd /sys/module/target_core_user/parameters; " ..
-  "echo 1 >block_netlink; echo 1 >reset_netlink; echo 0 >block_netlink"
+  "echo 1 >block_netlink; echo 1 >reset_netlink; sleep 1; echo 0 >block_netlink"
 
 local NETLINK_GENERIC <const> = 16
 
@@ -53,13 +54,23 @@ function processes.listeners(group, root)
   return found
 end
 
--- What a task in state D waits for, if it is an answer over netlink.
-local function waits_for_answer(task)
-  local stat = files.read(task .. "/stat")
-  if not stat or stat:match("%) (%a)") ~= "D" then return nil end
-  local stack = files.read(task .. "/stack") or files.read(task .. "/wchan")
-  return stack and stack:find("tcmu_", 1, true) and
-    (stack:find("netlink", 1, true) or stack:find("genl", 1, true)) and stack
+-- Calls fn(pid, stack) for each task in state D.
+local function each_hanging(root, fn)
+  for _, pid in ipairs(files.list(root)) do
+    local process = pid:find("^%d+$") and ("%s/%s"):format(root, pid)
+    for _, tid in ipairs(process and files.list(process .. "/task") or {}) do
+      local task = process .. "/task/" .. tid
+      local stat = files.read(task .. "/stat")
+      local stack = stat and stat:match("%) (%a)") == "D" and
+        (files.read(task .. "/stack") or files.read(task .. "/wchan"))
+      if stack then fn(pid, stack) end
+    end
+  end
+end
+
+local function waits_for_answer(stack)
+  return stack:find("tcmu_", 1, true) and
+    (stack:find("netlink", 1, true) or stack:find("genl", 1, true))
 end
 
 local function written_file(process)
@@ -97,24 +108,33 @@ end
 function processes.waiting(root)
   root = root or processes.ROOT
   local found = {}
-  for _, pid in ipairs(files.list(root)) do
-    local process = pid:find("^%d+$") and ("%s/%s"):format(root, pid)
-    for _, tid in ipairs(process and files.list(process .. "/task") or {}) do
-      local stack = waits_for_answer(process .. "/task/" .. tid)
-      if stack then
-        local hba, name, file = written_file(process)
-        local removes = stack:find("rmdir", 1, true) ~= nil
-        found[#found + 1] = {
-          pid = math.tointeger(pid),
-          process = name_of(root, pid),
-          command = removes and "removed" or COMMANDS[file],
-          hba = not removes and hba or nil,
-          name = not removes and name or nil,
-          file = not removes and file or nil,
-        }
-      end
+  each_hanging(root, function(pid, stack)
+    if not waits_for_answer(stack) then return end
+    local wait = {
+      pid = math.tointeger(pid),
+      process = name_of(root, pid),
+      command = "removed",
+    }
+    if not stack:find("rmdir", 1, true) then
+      wait.hba, wait.name, wait.file = written_file(root .. "/" .. pid)
+      wait.command = COMMANDS[wait.file]
     end
-  end
+    found[#found + 1] = wait
+  end)
+  return found
+end
+
+--- A process that hangs in the removal of a configfs directory, for whatever
+--- reason: who looks at that directory hangs with it.
+-- @return { pid, name }, or nil
+function processes.hanging_rmdir(root)
+  root = root or processes.ROOT
+  local found
+  each_hanging(root, function(pid, stack)
+    if stack:find("configfs_rmdir", 1, true) then
+      found = { pid = math.tointeger(pid), name = name_of(root, pid) }
+    end
+  end)
   return found
 end
 

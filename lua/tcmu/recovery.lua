@@ -15,23 +15,27 @@ local uio = require "tcmu.uio"
 
 local recovery = {}
 
-recovery.PARAMETERS = "/sys/module/target_core_user/parameters"
+local PARAMETERS <const> = "/sys/module/target_core_user/parameters"
 
 local EAGAIN <const> = 11
 
 -- When all counts as ready although a device still hangs; milliseconds.
 local READY_LIMIT <const> = 50000
 
---- Ends every netlink wait of the module with EINTR, whoever's it is.
--- @param drain  called while new ones are refused with EAGAIN: what has been
--- received until then is answered
+-- How long new waits are refused after a reset; milliseconds.
+local RESET <const> = 500
+
+-- Ends every netlink wait of the module with EINTR, whoever's it is, in a job.
+-- A shell then writes again: meanwhile that is refused, with EAGAIN.  Events
+-- received until then need no answer any more.
 -- @return true, or nil, message
-function recovery.reset_netlink(drain, root)
-  root = root or recovery.PARAMETERS
+local function reset_netlink(held)
+  local root = held.roots.parameters or PARAMETERS
   local ok, why = files.write(root .. "/block_netlink", "1")
   if not ok then return nil, why end
   ok, why = files.write(root .. "/reset_netlink", "1")
-  if drain then drain() end
+  jobs.sleep(RESET)
+  held.netlink:receive()
   local open, message = files.write(root .. "/block_netlink", "0")
   if not open then return nil, message end
   return ok, why
@@ -100,9 +104,7 @@ local function free_rmdir(held, wait)
   held.log("warning", "control", ("process %d (%s) hangs in rmdir for a " ..
     "program that answers no more: freeing it and all that wait like it")
     :format(wait.pid, wait.process))
-  local ok, why = recovery.reset_netlink(function()
-    held.netlink:receive()
-  end, held.roots.parameters)
+  local ok, why = reset_netlink(held)
   if not ok then held.log("error", "control", why) end
   return true
 end

@@ -1,8 +1,8 @@
 --- REPORT SUPPORTED OPERATION CODES (SPC-4 clause 6).
 --
 -- Told from the same tables that answer the commands: tcmu.offer says which
--- there are, tcmu.cdb how they look.  REPORT LUNS never reaches a TCMU device
--- since the kernel answers it, but the initiator does have it.
+-- there are, tcmu.cdb how they look.  What the kernel answers never reaches a
+-- TCMU device, but the initiator does have it.
 
 local cdb = require "tcmu.cdb"
 local guard = require "tcmu.guard"
@@ -10,7 +10,22 @@ local offer = require "tcmu.offer"
 
 local rsoc = {}
 
-local REPORT_LUNS <const> = 0xA0
+-- What the kernel answers in front of every TCMU device, and what it answers
+-- while reservations are its business (emulate_pr and pgr_support, as they are
+-- unless somebody has changed them).
+local CORE <const> = { "report_luns" }
+local RESERVATIONS <const> = {
+  "reserve_6", "release_6", "reserve_10", "release_10",
+  "persistent_reserve_in_read_keys", "persistent_reserve_in_read_reservation",
+  "persistent_reserve_in_report_capabilities",
+  "persistent_reserve_in_read_full_status",
+  "persistent_reserve_out_register", "persistent_reserve_out_reserve",
+  "persistent_reserve_out_release", "persistent_reserve_out_clear",
+  "persistent_reserve_out_preempt",
+  "persistent_reserve_out_preempt_and_abort",
+  "persistent_reserve_out_register_and_ignore_existing_key",
+  "persistent_reserve_out_register_and_move",
+}
 local NOT_SUPPORTED <const>, STANDARD <const>, VENDOR <const> = 1, 3, 5
 local ALL <const>, PLAIN <const>, WITH_ACTION <const> = 0, 1, 2
 
@@ -18,13 +33,21 @@ local ALL <const>, PLAIN <const>, WITH_ACTION <const> = 0, 1, 2
 local TIMEOUTS <const> = string.pack(">I2BBI4I4", 0x0A, 0, 0, 0, 0)
 
 local function commands(dev)
-  local list = offer.list(dev)
+  local list, seen = offer.list(dev), {}
   for _, entry in ipairs(list) do
-    if entry.opcode == REPORT_LUNS then return list end
+    seen[entry.opcode << 16 | (entry.action or 0)] = true
   end
-  list[#list + 1] = { opcode = REPORT_LUNS,
-                      layout = cdb.layout(REPORT_LUNS, nil,
-                                          dev.kind.layouts) }
+  local function add(ids)
+    for _, id in ipairs(ids) do
+      local layout = cdb.by_id(id, dev.kind.layouts)
+      if not seen[layout.opcode << 16 | (layout.action or 0)] then
+        list[#list + 1] = { opcode = layout.opcode, action = layout.action,
+                            layout = layout }
+      end
+    end
+  end
+  add(CORE)
+  if dev.reservations then add(RESERVATIONS) end
   table.sort(list, offer.before)
   return list
 end

@@ -13,6 +13,7 @@ local limits = require "tcmu.limits"
 local sbc = {}
 
 local PREFETCH <const> = 16 << 20   -- bytes that PRE-FETCH reads at most
+local STATUS_STEPS <const> = 4096   -- questions to the store, in GET LBA STATUS
 
 -- tcmu requires this module, so it is looked up when a command comes.
 local function tcmu() return require "tcmu" end
@@ -123,49 +124,40 @@ function sbc.read_defect_data_12(_, cmd, layout)
   return string.pack(">BBI2I4", 0, defects(cmd, layout), 0, 0)
 end
 
---- True if the device can say which blocks take up space.
-function sbc.knows_status(dev)
-  return dev.can.unmap and dev.store ~= nil
-end
-
--- Blocks from `lba` on that are alike: whether they are mapped, and how many.
--- A block of which any part takes up space is mapped.
-local function alike(dev, lba)
+-- Blocks from `lba` on that are alike, looking `steps.left` times at most:
+-- whether they are mapped, and how many.  A block of which any part takes up
+-- space is mapped.
+local function alike(dev, lba, steps)
   local size <const> = dev.block_size
-  local last <const> = dev.size // size
-  local first_status, blocks
+  local left <const> = dev.size // size - lba
+  local first, blocks = nil, 0
   repeat
-    local from = lba + (blocks or 0)
-    local status, length = dev.store:status(from * size)
-    local n = length // size
-    if n == 0 and length > 0 then n, status = 1, "mapped" end
-    n = math.min(n, last - from)
-    if first_status == nil then
-      first_status, blocks = status, n
-    elseif status == first_status then
-      blocks = blocks + n
-    else
-      break
-    end
-  until n == 0 or lba + blocks >= last or blocks >= 1 << 20
-  return first_status == "mapped", blocks
+    local status, length = dev:status((lba + blocks) * size)
+    local n = math.min(length // size, left - blocks)
+    if n == 0 then n, status = 1, "mapped" end
+    first = first or status
+    if status ~= first then break end
+    blocks = blocks + n
+    steps.left = steps.left - 1
+  until blocks >= left or blocks >= 1 << 31 or steps.left <= 0
+  return first == "mapped", math.min(blocks, 0xFFFFFFFF)
 end
 
---- GET LBA STATUS: as many descriptors as the allocation length has room for,
--- from the starting LBA on (SBC-3 5.4).
+--- GET LBA STATUS: descriptors from the starting LBA on, as many as the
+-- allocation length has room for and a command has time for (SBC-3 5.4).
 function sbc.get_lba_status(_, cmd, layout)
   local dev <const> = cmd.dev
   local capacity <const> = dev.size // dev.block_size
   local lba = guard.field(cmd, layout, "starting_logical_block_address")
   extent.check(dev, lba, 1)
   local room <const> = guard.field(cmd, layout, "allocation_length")
-  local list = {}
+  local list, steps = {}, { left = STATUS_STEPS }
   repeat
-    local mapped, blocks = alike(dev, lba)
+    local mapped, blocks = alike(dev, lba, steps)
     list[#list + 1] = string.pack(">I8I4Bc3", lba, blocks, mapped and 0 or 1,
                                   "\0\0\0")
     lba = lba + blocks
-  until lba >= capacity or 8 + 16 * (#list + 1) > room
+  until lba >= capacity or steps.left <= 0 or 24 + 16 * #list > room
   local body = table.concat(list)
   return string.pack(">I4I4", 4 + #body, 0) .. body
 end

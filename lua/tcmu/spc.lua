@@ -4,13 +4,17 @@
 -- and its layout, returns Data-In or nothing, and raises a sense value to
 -- fail.  The CDB has passed tcmu.guard already.
 
+local alua = require "tcmu.alua"
 local guard = require "tcmu.guard"
 local identity = require "tcmu.identity"
+local offer = require "tcmu.offer"
 local operation = require "tcmu.operation"
 local sense = require "tcmu.sense"
 local vpd = require "tcmu.vpd"
 
 local spc = {}
+
+local EXTENDED_COPY <const> = 0x83
 
 --- TEST UNIT READY: a device that is served is ready.
 function spc.test_unit_ready() end
@@ -37,7 +41,9 @@ local function standard(dev)
     0x06,                           -- VERSION: SPC-4
     0x02,                           -- RESPONSE DATA FORMAT
     96 - 5,                         -- ADDITIONAL LENGTH
-    0x00, 0x00,
+    (offer.has(dev, EXTENDED_COPY, 0) and 0x08 or 0) -- 3PC
+    | alua.support(dev) << 4,       -- TPGS
+    0x00,
     0x02,                           -- CMDQUE
     identity.padded(dev, "vendor", 8),
     identity.padded(dev, "product", 16),

@@ -13,7 +13,8 @@ local thin = {}
 local BAD_LENGTH <const> = sense.constant.PARAMETER_LIST_LENGTH_ERROR
 local BAD_FIELD <const> = sense.constant.INVALID_FIELD_IN_PARAMETER_LIST
 
--- The ranges of an UNMAP parameter list, all checked: { lba, blocks }.
+-- The ranges of an UNMAP parameter list, all checked: { lba, blocks }.  Those
+-- that follow each other are one: a block alone is no page of any store.
 local function unmap_ranges(dev, list)
   if #list < 8 then error(BAD_LENGTH) end
   local most <const> = limits.of(dev)
@@ -29,7 +30,12 @@ local function unmap_ranges(dev, list)
     extent.check(dev, lba, blocks)
     total = total + blocks
     if total > most.unmap_blocks then error(BAD_FIELD:at_param(at + 8)) end
-    if blocks > 0 then ranges[#ranges + 1] = { lba, blocks } end
+    local last = ranges[#ranges]
+    if last and lba == last[1] + last[2] then
+      last[2] = last[2] + blocks
+    elseif blocks > 0 then
+      ranges[#ranges + 1] = { lba, blocks }
+    end
   end
   return ranges
 end

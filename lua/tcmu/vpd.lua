@@ -1,8 +1,10 @@
 --- The vital product data pages of a disk (SPC-4 7.8, SBC-3 6.5).
 --
--- A page is a function of the device that gives its body; the header and page
--- 00h follow from the table.  Only what is true of the device is told.
+-- A page is a function of the device that gives its body, or nil where there is
+-- nothing true to tell; the header and page 00h follow from the table.
 
+local alua = require "tcmu.alua"
+local copy_list = require "tcmu.copy_list"
 local identity = require "tcmu.identity"
 local limits = require "tcmu.limits"
 local offer = require "tcmu.offer"
@@ -14,6 +16,7 @@ local T10_VENDOR <const>, NAA <const> = 1, 3
 local WRITE_SAME_10 <const>, WRITE_SAME_16 <const> = 0x41, 0x93
 local UNMAP <const> = 0x42
 local COMPARE_AND_WRITE <const>, WRITE_ATOMIC <const> = 0x89, 0x9C
+local COPY_OUT <const>, COPY_IN <const>, LID1 <const> = 0x83, 0x84, 0x00
 local SANITIZE <const>, BLOCK_ERASE <const> = 0x48, 0x02
 
 -- 80h: four spaces where there is no serial (SPC-4 7.8.15).
@@ -38,6 +41,58 @@ local function device_identification(dev)
   local naa = identity.naa(dev)
   if naa then list[#list + 1] = designator(BINARY, NAA, naa) end
   return table.concat(list)
+end
+
+-- 83h of a disk: the above, and where it is known the port through which the
+-- question came and its group.
+local function disk_identification(dev)
+  return device_identification(dev) .. alua.designators(dev)
+end
+
+-- 86h: simple tasks only, since the kernel passes no task attribute; a volatile
+-- cache where there is something to flush; sense data that fit into a ring
+-- entry.
+local function extended_inquiry(dev)
+  return string.pack(">BBBBI4BBc50", 0x00, 0x01, dev.can.flush and 0x01 or 0,
+                     0x00, 0, 0, 96, ("\0"):rep(50))
+end
+
+-- 87h: all mode pages are shared by all initiators.
+local function mode_page_policy()
+  return string.char(0x3F, 0xFF, 0x00, 0x00)
+end
+
+-- 8Fh: a descriptor, filled up to a multiple of four bytes.
+local function third_party(kind, body)
+  body = body .. ("\0"):rep(-#body % 4)
+  return string.pack(">I2s2", kind, body)
+end
+
+-- 8Fh (SPC-4 7.8.19): the commands, what a list may hold, the descriptors, and
+-- how many copies there may be at a time.
+local function third_party_copy(dev)
+  if not offer.has(dev, COPY_OUT, LID1) then return nil end
+  local commands = ""
+  for _, opcode in ipairs { COPY_OUT, COPY_IN } do
+    local actions = ""
+    for action = 0, 0x1F do
+      if offer.has(dev, opcode, action) then
+        actions = actions .. string.char(action)
+      end
+    end
+    commands = commands .. string.pack(">Bs1", opcode, actions)
+  end
+  local most <const> = copy_list.limits
+  return third_party(0x0001, string.pack(">s1", commands))
+    .. third_party(0x0004, string.pack(">xxxxI2I2I4I4c12", most.targets,
+                   most.segments, most.descriptors, 0, ("\0"):rep(12)))
+    .. third_party(0x0008, string.pack(">s1",
+                   string.char(table.unpack(copy_list.types))))
+    .. third_party(0x8001, string.pack(">I4I4I4BBc18", copy_list.limits.copies,
+                   copy_list.limits.copies,
+                   most.segment_blocks * dev.block_size,
+                   math.tointeger(math.log(dev.block_size, 2)), 0,
+                   ("\0"):rep(18)))
 end
 
 -- B0h, in the length of SBC-3 (3Ch).  WSNZ is 1: WRITE SAME of 0 blocks is
@@ -79,7 +134,8 @@ local function logical_block_provisioning(dev)
   if thin and offer.has(dev, WRITE_SAME_16) then flags = flags | 0x40 end
   if thin and offer.has(dev, WRITE_SAME_10) then flags = flags | 0x20 end
   if thin then flags = flags | 0x04 end
-  return string.pack(">BBBB", 0, flags, thin and 0x02 or 0x00, 0)
+  return string.pack(">BBBB", limits.threshold_exponent(dev) or 0, flags,
+                     thin and 0x02 or 0x00, 0)
 end
 
 --- Pages that every device has.
@@ -91,7 +147,11 @@ vpd.common = {
 --- The pages of a disk.
 vpd.disk = {
   [0x80] = unit_serial_number,
-  [0x83] = device_identification,
+  [0x83] = disk_identification,
+  [0x86] = extended_inquiry,
+  [0x87] = mode_page_policy,
+  [0x88] = alua.scsi_ports,
+  [0x8F] = third_party_copy,
   [0xB0] = block_limits,
   [0xB1] = block_device_characteristics,
   [0xB2] = logical_block_provisioning,
@@ -102,7 +162,9 @@ function vpd.body(dev, page)
   local pages <const> = dev.kind.vpd
   if page ~= 0 then return pages[page] and pages[page](dev) end
   local list = { 0 }
-  for code in pairs(pages) do list[#list + 1] = code end
+  for code, body in pairs(pages) do
+    if body(dev) then list[#list + 1] = code end
+  end
   table.sort(list)
   return string.char(table.unpack(list))
 end

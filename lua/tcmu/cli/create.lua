@@ -41,6 +41,7 @@ end
 return {
   name = "create",
   about = "Make a device, and with --disk a disk of this machine.",
+  needs_luv = true,
 
   declare = function(command)
     command:argument "name":description "Its name."

@@ -3,6 +3,7 @@
 return {
   name = "delete",
   about = "Delete a device and its tcm_loop disk.",
+  needs_luv = true,
 
   declare = function(command)
     command:argument "name":description "The device's name."

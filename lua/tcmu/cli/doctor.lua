@@ -5,6 +5,7 @@ local paint = require "tcmu.cli.paint"
 return {
   name = "doctor",
   about = "Find out what is in the way of serving, and say what to type.",
+  needs_luv = true,
 
   run = function(_, env)
     local findings, sound = require("tcmu.doctor").examine {

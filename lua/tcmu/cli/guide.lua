@@ -10,6 +10,7 @@ local session = require "tcmu.cli.session"
 
 local guide = {}
 
+local VARIABLE <const> = 0x7F       -- the opcode of CDBs of any length
 local TEXT <const> = "Hello from an initiator that is only simulated."
 
 local function good(result) return result ~= nil and result.status == 0 end
@@ -40,12 +41,13 @@ local function write_and_read(s, step)
   s:send(session.transfer("write", 0, 1), ("\0"):rep(s.block_size))
 end
 
--- Commands that only this handler knows, the bytes after the opcode 0.
+-- CDBs of the commands that only this handler knows, with 0 wherever there is
+-- a choice.
 local function own_commands(found)
   local list = {}
   for _, command in ipairs(found.commands) do
     local known = cdb.layout(command.opcode, command.action)
-    if command.who == "on" and not known then
+    if command.who == "on" and not known and command.opcode ~= VARIABLE then
       local first = string.char(command.opcode, command.action or 0)
       list[#list + 1] = first
         .. ("\0"):rep(cdb.length(first .. ("\0"):rep(6)) - 2)

@@ -4,7 +4,8 @@
 -- `declare` tells argparse what it takes, `run` does it and returns an exit
 -- status, or nil, one sentence for stderr and the status if it is not 1.  A
 -- verb with `verbatim` gets its arguments untouched; `prepare` may take some
--- away before argparse sees them.  Whoever asks in a wrong way gets status 2.
+-- away before argparse sees them; with `needs_luv` it is not run without.
+-- Whoever asks in a wrong way gets status 2.
 
 local cli = {}
 
@@ -96,8 +97,17 @@ local function parse(top, words)
   return nil, result.status
 end
 
+local function missing(module, package)
+  complain(("the Lua module %s is missing: type 'apt-get install %s'"):format(
+    module, package))
+  return FAILED
+end
+
 -- Runs a verb and says why it failed.
 local function run(verb, args, env)
+  if verb.needs_luv and not pcall(require, "luv") then
+    return missing("luv", "lua-luv")
+  end
   local status, why, code = verb.run(args, env)
   if status then return status end
   complain(why)
@@ -119,11 +129,7 @@ function cli.main(argv, paths)
   end
 
   local found, argparse = pcall(require, "argparse")
-  if not found then
-    complain("the Lua module argparse is missing: type 'apt-get install "
-             .. "lua-argparse'")
-    return FAILED
-  end
+  if not found then return missing("argparse", "lua-argparse") end
   if verb and verb.prepare then
     local why = verb.prepare(words, env)
     if why then

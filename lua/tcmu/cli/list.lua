@@ -18,6 +18,7 @@ end
 return {
   name = "list",
   about = "List the installed handlers and their options.",
+  needs_luv = true,
 
   declare = function(command)
     command:flag "--names":description "Only the names, for programs."

@@ -5,6 +5,7 @@ local values = require "tcmu.cli.values"
 return {
   name = "resize",
   about = "Give a device another size.",
+  needs_luv = true,
 
   declare = function(command)
     command:argument "name":description "The device's name."

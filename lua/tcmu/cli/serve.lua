@@ -8,6 +8,7 @@ local HOUR <const> = 3600000        -- ms
 return {
   name = "serve",
   about = "Serve the kernel's devices. Needs root; logs to standard error.",
+  needs_luv = true,
 
   declare = function(command)
     command:option "--shards":argname "N":convert(values.integer(1, 256))
@@ -29,10 +30,9 @@ return {
   end,
 
   run = function(args, env)
-    local found = pcall(require, "luv")
-    if not found then
-      return nil, "the Lua module luv is missing: type 'apt-get install "
-                  .. "lua-luv'"
+    for _, place in ipairs(args.handler) do
+      local f <close>, why = io.open(place, "r")
+      if not f then return nil, why end
     end
     if args.verbose then core.log_level "debug" end
     core.budget(args.budget)

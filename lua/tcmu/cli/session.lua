@@ -48,6 +48,14 @@ function session.open(path, options)
   return s
 end
 
+--- The CDB that reads or writes: 10 bytes where they suffice, else 16.
+function session.transfer(verb, lba, blocks)
+  local long = lba > 0xFFFFFFFF or blocks > 0xFFFF
+  return scsi.cdb[verb .. (long and "_16" or "_10")] {
+    lba = lba, length = blocks,
+  }
+end
+
 --- The device that commands go to.
 function Session:device() return self.devices[self.current] end
 
@@ -61,7 +69,9 @@ function Session:transfer_of(bytes, data)
   if layout.parameter then want = cdb.get(bytes, layout.parameter)
   elseif layout.id:find("^write_same") then want = self.block_size
   elseif layout.blocks then
-    want = cdb.get(bytes, layout.blocks) * self.block_size
+    -- COMPARE AND WRITE: what there should be, then what there shall be.
+    local times = layout.id == "compare_and_write" and 2 or 1
+    want = cdb.get(bytes, layout.blocks) * self.block_size * times
   end
   data = data or ""
   return data .. ("\0"):rep(want - #data)
@@ -88,14 +98,6 @@ function Session:send(bytes, data)
   if is_nothing(bytes, result) then result.data = "" end
   show.result(bytes, result, dev:now() - before)
   return result
-end
-
---- The CDB that reads or writes: 10 bytes where they suffice, else 16.
-function session.transfer(verb, lba, blocks)
-  local long = lba > 0xFFFFFFFF or blocks > 0xFFFF
-  return scsi.cdb[verb .. (long and "_16" or "_10")] {
-    lba = lba, length = blocks,
-  }
 end
 
 --- Closes the devices.
