@@ -66,7 +66,7 @@ $(BUILD)/%.o: host/%.c
 run:  ## install what is missing, build, and try a handler without a kernel
 	@dist/need build
 	$(SUBMAKE) $(BINARY)
-	./$(BINARY) try whoami
+	./$(BINARY) try whoami </dev/null
 
 .PHONY: check
 check:  ## install what is missing, build, run every spec that needs no VM
@@ -105,7 +105,7 @@ lint:  ## static checks of C, Lua, shell and manual pages
 	  --inline-suppr --suppress=missingIncludeSystem host
 	clang -fsyntax-only -Werror -Wpedantic $(OUR_CFLAGS) $(SOURCES)
 	mandoc -T lint -W warning dist/man/*.[178]
-	shellcheck -x dist/need .ci/run
+	shellcheck -x dist/need .ci/run spec/vm/demo
 
 .PHONY: vm
 vm:  ## boot Debian's kernel; a prompt where a Lua disk is attached

@@ -6,10 +6,10 @@ local ASK <const> = 0xC1
 
 return tcmu.handler {
   name = "whoami",
-  about = "a disk of zeroes with opinions about INQUIRY",
+  about = "a disk in memory with opinions about INQUIRY",
 
   open = function(dev)
-    return { store = tcmu.store.zero(dev.size), asked = 0 }
+    return { store = tcmu.store.memory(dev.size), asked = 0 }
   end,
 
   on = {

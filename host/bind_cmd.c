@@ -1,9 +1,9 @@
 /* bind_cmd.c - the userdata behind `cmd`.
  *
  * The object belongs to a slot and is reused with it, so it answers only while
- * a coroutine of the slot's present command is running.  Its methods that need
- * no C (decode, default, split, explain) are added by lua/tcmu/command.lua to
- * core.cmd_methods.
+ * a coroutine of the slot's present command is running.  What needs no C is
+ * added by lua/tcmu/command.lua: methods (decode, default, split, explain) to
+ * core.cmd_methods, fields (name) to core.cmd_getters.
  */
 #include "bind_cmd.h"
 
@@ -161,8 +161,8 @@ static const struct field {
   { NULL, NULL }
 };
 
-/* Methods first: they are in the table at upvalue 1, the fields' numbers
- * below them in the same table. */
+/* The table at upvalue 1 has methods, and for fields their number above; a
+ * field that takes Lua to tell is a function in the table at upvalue 2. */
 static int l_index(lua_State *L)
 {
   lua_settop(L, 2);
@@ -170,6 +170,14 @@ static int l_index(lua_State *L)
   lua_rawget(L, lua_upvalueindex(1));
   if (lua_isinteger(L, -1))
     return fields[lua_tointeger(L, -1)].get(L, check(L));
+  if (!lua_isnil(L, -1))
+    return 1;
+  lua_pushvalue(L, 2);
+  lua_rawget(L, lua_upvalueindex(2));
+  if (lua_isnil(L, -1))
+    return 1;
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 1);
   return 1;
 }
 
@@ -253,7 +261,10 @@ void bind_cmd(lua_State *L)
   }
   lua_pushvalue(L, -1);
   lua_setfield(L, -4, "cmd_methods");
-  lua_pushcclosure(L, l_index, 1);
+  lua_newtable(L);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -5, "cmd_getters");
+  lua_pushcclosure(L, l_index, 2);
   lua_setfield(L, -2, "__index");
   lua_pushcfunction(L, l_tostring);
   lua_setfield(L, -2, "__tostring");

@@ -391,7 +391,7 @@ static void changed(struct task *t, enum task_end how, lua_State *L)
 static void change(struct device *d, struct message *m)
 {
   static const char *const verbs[] = {
-    "size", "config", "write_cache", "wwn", "time_out", NULL
+    "size", "config", "write_cache", "wwn", "alua", "time_out", NULL
   };
   struct task *t;
   int i;

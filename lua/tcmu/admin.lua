@@ -251,6 +251,10 @@ function admin.resize(name, size, force)
   end
   local bad = configfs.unsound(size, block_size)
   if bad then return nil, bad end
+  if size < old and not force then
+    return nil, ("'%s' would shrink from %d to %d bytes and lose what is " ..
+      "behind: add --force if that is meant"):format(name, old, size)
+  end
   local ok
   ok, why = served()
   if not ok then return nil, why end

@@ -15,6 +15,11 @@ function methods.decode(cmd)
   return decode.fields(cmd.cdb, cmd.dev.kind.layouts)
 end
 
+--- cmd.name: the command's name in its standard, nil if no layout describes it.
+function core.cmd_getters.name(cmd)
+  return decode.name(cmd.cdb, cmd.dev.kind.layouts)
+end
+
 --- cmd:explain(): the CDB as one English sentence.  Does not wait.
 function methods.explain(cmd)
   return decode.explain(cmd.cdb, cmd.dev.kind.layouts)
