@@ -7,6 +7,7 @@
 #include <lauxlib.h>
 #include <lualib.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +43,14 @@ static void push_own_dir(lua_State *L)
   lua_pushlstring(L, path, slash ? (size_t)(slash - path) : 0);
 }
 
-/* package.path, and tcmu_paths = { lua =, handlers = } for the command line. */
+static bool has_tcmu(lua_State *L, const char *dir)
+{
+  return access(lua_pushfstring(L, "%s/tcmu/init.lua", dir), R_OK) == 0;
+}
+
+/* package.path, and tcmu.paths = { lua =, handlers = } for the command line.
+ * A checkout has both beside the program; LuaRocks moves the Lua files into
+ * the tree that the program's bin directory belongs to. */
 static void set_paths(lua_State *L)
 {
   const char *own, *lua, *handlers;
@@ -51,8 +59,10 @@ static void set_paths(lua_State *L)
   own = lua_tostring(L, -1);
   lua = lua_pushfstring(L, "%s/lua", own);
   handlers = lua_pushfstring(L, "%s/handlers", own);
-  if (access(lua_pushfstring(L, "%s/tcmu/init.lua", lua), R_OK) != 0) {
-    lua = LUADIR;
+  if (!has_tcmu(L, lua)) {
+    lua = lua_pushfstring(L, "%s/../share/lua/5.4", own);
+    if (!has_tcmu(L, lua))
+      lua = LUADIR;
     handlers = HANDLERDIR;
   }
   lua_createtable(L, 0, 2);
