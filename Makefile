@@ -16,16 +16,22 @@ BUILD ?= build
 BINARY ?= tcmu-lua
 
 PACKAGES := lua5.4 libuv libnl-genl-3.0
+# Without one of these its part of the program is left out.
+PACKAGES_OPTIONAL ?= libsystemd
+OPTIONAL := $(foreach package,$(PACKAGES_OPTIONAL),$(shell \
+  $(PKG_CONFIG) --exists $(package) 2>/dev/null && echo $(package)))
 OUR_CFLAGS = -std=gnu11 -fPIC -fvisibility=hidden -pthread \
   -ftls-model=initial-exec \
   -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
   -DLUADIR='"$(LUADIR)"' -DHANDLERDIR='"$(DATADIR)/handlers"' \
-  $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+  $(if $(filter libsystemd,$(OPTIONAL)),-DHAVE_LIBSYSTEMD) \
+  $(shell $(PKG_CONFIG) --cflags $(PACKAGES) $(OPTIONAL))
 # The host shares the system's liblua; core.so gets Lua from who loads it.
-HOST_LIBS = $(shell $(PKG_CONFIG) --libs $(PACKAGES))
-CORE_LIBS = $(shell $(PKG_CONFIG) --libs libuv libnl-genl-3.0)
+HOST_LIBS = $(shell $(PKG_CONFIG) --libs $(PACKAGES) $(OPTIONAL))
+CORE_LIBS = $(shell $(PKG_CONFIG) --libs libuv libnl-genl-3.0 $(OPTIONAL))
 
-SOURCES := $(wildcard host/*.c)
+SOURCES := $(filter-out $(if $(filter libsystemd,$(OPTIONAL)),,host/dbus.c),\
+  $(wildcard host/*.c))
 OBJECTS := $(SOURCES:host/%.c=$(BUILD)/%.o)
 CORE_OBJECTS := $(filter-out $(BUILD)/main.o,$(OBJECTS))
 CORE := $(BUILD)/tcmu/core.so
@@ -61,6 +67,14 @@ $(BUILD)/%.o: host/%.c
 	$(Q)$(CC) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 -include $(OBJECTS:.o=.d)
+
+# Built anew when an optional library has come or gone.
+WITH := $(BUILD)/with$(subst $() ,-,$(addprefix -,$(OPTIONAL)))
+$(BUILD)/bind_dbus.o: $(WITH)
+$(WITH):
+	@mkdir -p $(@D)
+	@rm -f $(BUILD)/with-*
+	@touch $@
 
 .PHONY: run
 run:  ## install what is missing, build, and try a handler without a kernel
@@ -113,9 +127,13 @@ vm:  ## boot Debian's kernel; a prompt where a Lua disk is attached
 	$(SUBMAKE) all
 	spec/vm/run --interactive spec/vm/demo
 
+.PHONY: modules
+modules:  ## build what the module generator makes, for Debian's kernels
+	@dist/need build check modules
+	spec/mod_builder/modules
+
 .PHONY: vm-check
-vm-check:  ## run the specs that need the real kernel, in a VM
-	@dist/need build check
+vm-check: modules  ## run the specs that need the real kernel, in a VM
 	$(SUBMAKE) all
 	spec/vm/check
 

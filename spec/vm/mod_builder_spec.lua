@@ -1,8 +1,9 @@
 -- vm: time=400 kernel=6.1,6.12
 --- Generated fabric modules in the kernel that they were generated for.
 -- spec/mod_builder/modules has built them on the host: each as it came from the
--- generator, and as tcm_lesson with the additions of examples/mod-builder, which
--- carry commands.  So here names, directories and TransportIDs meet the core.
+-- generator, and as tcm_lesson with the additions of examples/mod-builder,
+-- which carry commands.  So here names, directories and TransportIDs meet the
+-- core.
 
 local guest = require "spec.vm.guest"
 
@@ -208,19 +209,23 @@ local DOCUMENTED <const> = [[
 ]]
 
 describe("a generated module", function()
-  local mark
+  local mark, devices, depth
 
   setup(function()
     assert.is_true(guest.exists(BUILT),
       "there are no modules; run spec/mod_builder/modules on the host first")
     guest.modprobe("target_core_mod", "target_core_user", "target_core_iblock",
       "loop")
+    guest.serve "--budget 2000"
+    devices = { ramdisk "ram", iblock "lvm_test0",
+      guest.device { config = "ram", size = MiB, name = "user" } }
+    depth = guest.depth()
   end)
+  teardown(guest.cleanup)
   before_each(function() mark = guest.log_mark() end)
-  after_each(guest.cleanup)
+  after_each(function() guest.cleanup(depth) end)
 
   it("is configured as the how-to of the first generator says", function()
-    iblock "lvm_test0"
     guest.sh("insmod %s/tcm_nab5000/tcm_nab5000.ko", BUILT)
     guest.defer(function() guest.sh "rmmod tcm_nab5000" end)
     guest.defer(function()
@@ -243,7 +248,7 @@ describe("a generated module", function()
       assert.is_true(shown[path], path .. " is missing")
     end
     assert.matches("tcm_nab5000 .* 4$", guest.sh "lsmod | grep ^tcm_nab5000")
-    guest.cleanup()
+    guest.cleanup(depth)
     assert.same({}, complaints(mark))
   end)
 
@@ -257,14 +262,10 @@ describe("a generated module", function()
   for _, p in ipairs(PROTOCOLS) do
     describe("for " .. p.name, function()
       it("takes LUNs of the kernel's back ends and of our own", function()
-        guest.serve "--budget 2000"
         local tpg = load_plain(p) .. "/" .. p.wwn .. "/tpgt_1"
         make(tpg:match "^(.*)/")
         make(tpg)
-        for i, dev in ipairs {
-          ramdisk "ram", iblock "block",
-          guest.device { config = "ram", size = MiB, name = "user" },
-        } do
+        for i, dev in ipairs(devices) do
           local lun = make(("%s/lun/lun_%d"):format(tpg, i))
           link(dev.dir, lun .. "/port")
           assert.matches("default_tg_pt_gp",
@@ -276,7 +277,7 @@ describe("a generated module", function()
           guest.read_line(tpg .. "/../../version"))
         guest.write_file(tpg .. "/enable", "1")
         assert.equal("1", guest.read_line(tpg .. "/enable"))
-        guest.cleanup()
+        guest.cleanup(depth)
         assert.same({}, complaints(mark))
       end)
 
@@ -290,13 +291,18 @@ describe("a generated module", function()
         for _, name in ipairs(p.bad) do
           assert.has_error(function() guest.mkdir(dir .. "/" .. name) end)
           assert.is_false(guest.exists(dir .. "/" .. name))
-          assert.matches(p.module .. ": " .. name .. " names no "
-            .. p.name .. " port", guest.kernel_log(mark), 1, true)
+        end
+        for name in pairs(p.other) do
+          assert.has_error(function() guest.mkdir(dir .. "/" .. name) end)
+        end
+        local log = guest.kernel_log(mark)
+        for _, name in ipairs(p.bad) do
+          assert.matches(("%s: %s names no %s port"):format(p.module, name,
+            p.name), log, 1, true)
         end
         for name, right in pairs(p.other) do
-          assert.has_error(function() guest.mkdir(dir .. "/" .. name) end)
           assert.matches(("%s: %s has to be written %s"):format(p.module, name,
-            right), guest.kernel_log(mark), 1, true)
+            right), log, 1, true)
         end
       end)
 

@@ -39,8 +39,10 @@ end
 -- its log is kept in /results.
 function daemon.serve(args, prefix)
   count = count + 1
+  local log = ("/results/serve-%d.log"):format(count)
+  os.remove(log)                        -- of an earlier run into this folder
   local p = process.start(("exec %s ./tcmu-lua serve %s"):format(prefix or "",
-    args or ""), ("/results/serve-%d.log"):format(count))
+    args or ""), log)
 
   for name, method in pairs(methods) do p[name] = method end
   -- Comes before the kill of start(), which is for those that do not obey.
@@ -48,12 +50,12 @@ function daemon.serve(args, prefix)
     if p:running() then pcall(p.stop, p) end
   end)
   wait.wait_for("the daemon to be ready", 30, function()
-    local log = p:output()
-    if log:find(READY) then return true end
+    local said = p:output()
+    if said:find(READY) then return true end
     if not p:running() then
-      error("ended with " .. p.status .. "\n" .. log, 0)
+      error("ended with " .. p.status .. "\n" .. said, 0)
     end
-    return nil, "\n" .. log
+    return nil, "\n" .. said
   end)
   return p
 end
