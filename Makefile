@@ -91,13 +91,25 @@ check:  ## install what is missing, build, run every spec that needs no VM
 SANITIZE := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
 
 .PHONY: asan
-asan:  ## the same with the C half under ASan and UBSan
+asan:  ## the same with the C half under ASan, UBSan and the leak detector
 	@dist/need build check sanitize
-	$(SUBMAKE) BUILD=build/asan CFLAGS="$(SANITIZE) -fsanitize=address,undefined" \
-	  build/asan/tcmu/core.so
-	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \
-	ASAN_OPTIONS=detect_leaks=0 LUA_CPATH_5_4="./build/asan/?.so;;" \
-	  $(BUSTED) --cpath=./build/asan/?.so
+	$(SUBMAKE) BUILD=build/asan LDFLAGS="-fsanitize=address,undefined" \
+	  CFLAGS="$(SANITIZE) -fsanitize=address,undefined" build/asan/tcmu/core.so
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) \
+	  $$($(CC) -print-file-name=libubsan.so)" \
+	LSAN_OPTIONS=suppressions=spec/leaks.supp:print_suppressions=0 \
+	ASAN_OPTIONS=detect_stack_use_after_return=1 \
+	  $(BUSTED) --cpath './build/asan/?.so'
+
+.PHONY: tsan
+tsan:  ## the specs of the threads under TSan
+	@dist/need build check sanitize
+	$(SUBMAKE) BUILD=build/tsan LDFLAGS="-fsanitize=thread" \
+	  CFLAGS="$(SANITIZE) -fsanitize=thread" build/tsan/tcmu/core.so
+	LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" \
+	TSAN_OPTIONS=suppressions=spec/races.supp \
+	  $(LUA) "$$(command -v $(BUSTED))" --ignore-lua \
+	  --cpath './build/tsan/?.so' spec/shards_spec.lua
 
 .PHONY: fuzz
 fuzz: build/fuzz-ring  ## feed garbage to the consumer of the ring

@@ -10,6 +10,8 @@ return tcmu.handler {
                                 default = "rw" },
     create = tcmu.option.boolean { "make a sparse file if there is none",
                                    default = false },
+    removable = tcmu.option.boolean { "a medium that can be ejected",
+                                      default = false },
   },
 
   open = function(dev)

@@ -31,4 +31,13 @@ return tcmu.handler {
       elseif p then p:fill(0, from, n) end
     end
   end,
+
+  status = function(self, _, offset)
+    local first = offset // PAGE
+    local mapped, page = self.pages[first] ~= nil, first
+    repeat
+      page = page + 1
+    until (self.pages[page] ~= nil) ~= mapped or page - first == 64
+    return mapped and "mapped" or "deallocated", page * PAGE - offset
+  end,
 }

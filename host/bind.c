@@ -20,5 +20,7 @@ int luaopen_tcmu_core(lua_State *L)
   lua_setfield(L, -2, "netlink");
   bind_deputy(L);
   lua_setfield(L, -2, "deputy");
+  bind_dbus(L);
+  lua_setfield(L, -2, "dbus");
   return 1;
 }

@@ -27,6 +27,9 @@ int bind_netlink(lua_State *L);
 /* Pushes a table with the thread that touches configfs for it. */
 int bind_deputy(lua_State *L);
 
+/* Pushes a table with the connection to the system bus. */
+int bind_dbus(lua_State *L);
+
 void bind_buffer(lua_State *L);
 void bind_cmd(lua_State *L);
 void bind_device(lua_State *L);

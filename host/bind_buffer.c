@@ -136,6 +136,13 @@ void buffer_push_view(lua_State *L, struct cmd *c, bool bidi)
   luaL_setmetatable(L, BUFFER);
 }
 
+void buffer_revoke(lua_State *L, int index)
+{
+  static struct cmd nobody;
+
+  ((struct buffer *)lua_touserdata(L, index))->cmd = &nobody;
+}
+
 int buffer_span(lua_State *L, int arg, uint64_t at, uint64_t n, bool change,
                 struct iovec *out, int room)
 {

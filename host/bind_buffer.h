@@ -21,6 +21,10 @@ struct cmd;
  * command. */
 void buffer_push_view(lua_State *L, struct cmd *c, bool bidi);
 
+/* The slot of the view at `index` is freed: the next command at its address is
+ * not the view's. */
+void buffer_revoke(lua_State *L, int index);
+
 /* The iovecs of the buffer at `arg` from byte `at` on for `n` bytes, at most
  * `room` of them into `out`; returns how many there are (more than `room`:
  * call again with more).  `change`: the bytes will be overwritten.  Raises on

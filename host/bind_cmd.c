@@ -73,7 +73,11 @@ void cmd_ud_free(lua_State *L, struct cmd *c)
   lua_rawgeti(L, LUA_REGISTRYINDEX, c->ud_ref);
   ud = lua_touserdata(L, -1);
   *ud = NULL;
-  lua_pop(L, 1);
+  lua_getiuservalue(L, -1, VIEW);
+  buffer_revoke(L, -1);
+  lua_getiuservalue(L, -2, DATA_IN);
+  buffer_revoke(L, -1);
+  lua_pop(L, 3);
   luaL_unref(L, LUA_REGISTRYINDEX, c->ud_ref);
   c->ud_ref = LUA_NOREF;
 }
@@ -215,6 +219,20 @@ static int l_swap_data(lua_State *L)
   return 1;
 }
 
+/* cmd:moved(n): should the command end with CHECK CONDITION, the first n bytes
+ * of its data, as they are in cmd.data then, go out with the sense.  For stream
+ * devices, whose ILI, FILEMARK and EOM come with what could be read. */
+static int l_moved(lua_State *L)
+{
+  struct cmd *c = check(L);
+  lua_Integer n = luaL_checkinteger(L, 2);
+
+  luaL_argcheck(L, n >= 0 && (uint64_t)n <= c->data_len, 2,
+                "runs past the end of the data");
+  c->with_sense = (uint64_t)n;
+  return 0;
+}
+
 static int l_tostring(lua_State *L)
 {
   struct cmd **ud = luaL_checkudata(L, 1, CMD);
@@ -228,6 +246,7 @@ static int l_tostring(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
+  { "moved", l_moved },
   { "swap_data", l_swap_data },
   { "u8", l_u8 },
   { "u16", l_u16 },

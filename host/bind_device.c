@@ -101,7 +101,9 @@ static void set_time_out(lua_State *L, struct device *d)
 
 static void set_store(lua_State *L, struct device *d)
 {
-  if (!lua_isnil(L, 3))
+  if (lua_isnil(L, 3))
+    store_unserve(d);
+  else
     store_serve(L, 3, d);
 }
 

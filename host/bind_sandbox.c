@@ -67,7 +67,7 @@ static lua_State *check_co(lua_State *L)
 {
   lua_State *co = lua_tothread(L, 1);
 
-  luaL_argexpected(L, co, 1, "coroutine");
+  luaL_argexpected(L, co, 1, "thread");
   luaL_argcheck(L, !task_owns(co) || co == L, 1,
                 "this coroutine belongs to a command");
   return co;
@@ -194,16 +194,26 @@ static const luaL_Reg coroutines[] = {
   { NULL, NULL }
 };
 
-/* io.read and io.lines without a file name read standard input. */
-static int l_lines(lua_State *L)
+/* io.input and io.lines mean standard input if no file is named. */
+static int l_named(lua_State *L)
 {
   if (lua_isnoneornil(L, 1))
-    return luaL_error(L, "io.lines without a file name blocks every device "
-                      "of this shard");
+    return luaL_error(L, "%s without a file blocks every device of this shard; "
+                      "name one", lua_tostring(L, lua_upvalueindex(2)));
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
   lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
   return lua_gettop(L);
+}
+
+static void need_name(lua_State *L, const char *name)
+{
+  lua_getglobal(L, "io");
+  lua_getfield(L, -1, name);
+  lua_pushfstring(L, "io.%s", name);
+  lua_pushcclosure(L, l_named, 2);
+  lua_setfield(L, -2, name);
+  lua_pop(L, 1);
 }
 
 static void preload(lua_State *L, const char *name, lua_CFunction open)
@@ -224,11 +234,8 @@ void bind_sandbox(lua_State *L)
   block(L, "io", "popen", "luv's spawn with tcmu.await");
   block(L, "io", "read", "luv with tcmu.await");
 
-  lua_getglobal(L, "io");
-  lua_getfield(L, -1, "lines");
-  lua_pushcclosure(L, l_lines, 1);
-  lua_setfield(L, -2, "lines");
-  lua_pop(L, 1);
+  need_name(L, "input");
+  need_name(L, "lines");
 
   lua_getglobal(L, "coroutine");
   luaL_setfuncs(L, coroutines, 0);

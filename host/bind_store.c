@@ -329,7 +329,7 @@ static int l_resize(lua_State *L)
   return rc ? raise_io(L, STORE_WRITE, rc) : 0;
 }
 
-static void unserve(struct device *d)
+void store_unserve(struct device *d)
 {
   lua_State *L = d->state->L;
   struct store_ud *ud;
@@ -350,7 +350,7 @@ void store_serve(lua_State *L, int arg, struct device *d)
 {
   struct store *s = store_check(L, arg);
 
-  unserve(d);
+  store_unserve(d);
   ((struct store_ud *)lua_touserdata(L, arg))->serving++;
   lua_pushvalue(L, arg);
   d->store_ref = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -361,7 +361,7 @@ void store_close_all(struct device *d)
 {
   struct store_ud *ud;
 
-  unserve(d);
+  store_unserve(d);
   while ((ud = LIST_FIRST(&d->stores))) {
     LIST_REMOVE(ud, link);
     ud->dev = NULL;
@@ -387,8 +387,7 @@ static int l_gc(lua_State *L)
 {
   struct store_ud *ud = luaL_checkudata(L, 1, STORE);
 
-  if (ud->store)
-    close_ud(ud);
+  close_ud(ud);                 /* one that was never opened is listed too */
   return 0;
 }
 

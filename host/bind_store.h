@@ -16,6 +16,9 @@ struct store *store_check(lua_State *L, int arg);
  * The store stays open while a device serves from it. */
 void store_serve(lua_State *L, int arg, struct device *d);
 
+/* `d` serves from no store any more; it is closed if its device has gone. */
+void store_unserve(struct device *d);
+
 /* The device goes: it serves no more, and every store that was opened for it
  * is closed as soon as no other device uses it. */
 void store_close_all(struct device *d);

@@ -107,6 +107,9 @@ static bool take_data(struct cmd *c, const struct ring_cmd *entry)
     return false;
   c->data_len = (uint64_t)len;
   c->bidi_len = (uint64_t)bidi_len;
+  for (n = 0; len && !c->iov[n].iov_len;)
+    n++;
+  c->first = len ? c->iov[n].iov_base : NULL;
   return true;
 }
 
@@ -136,20 +139,29 @@ static void clear_iov(const struct iovec *iov, uint32_t n, uint64_t from)
   }
 }
 
-/* Nothing stale leaves: what no answer has set is cut off or zeroed. */
+/* Nothing stale leaves: what no answer has set is cut off or zeroed.  The ring
+ * does not tell the direction, and an initiator may well send a WRITE whose
+ * data goes in: then all it gets is one zero.  READ_LEN counts for plain
+ * Data-In only. */
 static void settle_data(struct cmd *c, struct ring_result *res)
 {
-  const struct iovec *in = c->bidi_cnt ? c->bidi : c->iov;
-  uint32_t n = c->bidi_cnt ? c->bidi_cnt : c->iov_cnt;
-  uint64_t len = c->bidi_cnt ? c->bidi_len : c->data_out ? 0 : c->data_len;
+  bool can_cut = ring_caps(c->dev->ring) & RING_CAP_READ_LEN;
 
-  if (c->moved >= len)
+  if (c->bidi_cnt) {
+    clear_iov(c->bidi, c->bidi_cnt, c->moved);
     return;
-  if (c->moved && ring_caps(c->dev->ring) & RING_CAP_READ_LEN) {
+  }
+  if (c->data_out && c->data_len && can_cut) {
+    *c->first = 0;
+    c->moved = 1;
+  }
+  if (c->moved >= c->data_len)
+    return;
+  if (c->moved && can_cut) {
     res->has_read_len = true;
     res->read_len = (uint32_t)c->moved;
   } else {
-    clear_iov(in, n, c->moved);
+    clear_iov(c->iov, c->iov_cnt, c->moved);
   }
 }
 
@@ -161,8 +173,12 @@ void cmd_finish(struct cmd *c, uint8_t status)
   if (!c->orphaned) {
     if (status != SCSI_GOOD)
       c->moved = 0;
-    if (status != SCSI_CHECK_CONDITION) /* sense goes without data */
+    if (status != SCSI_CHECK_CONDITION) {
       settle_data(c, &res);
+    } else if (c->with_sense && c->touched && !c->bidi_cnt) {
+      res.has_read_len = true;
+      res.read_len = (uint32_t)c->with_sense;
+    }
     if (c->sense_len) {
       res.sense = c->sense;
       res.sense_len = (size_t)c->sense_len;
@@ -194,8 +210,8 @@ static void lua_verdict(struct cmd *c, int nargs)
   struct state *st = c->dev->state;
   lua_State *L = st->L;
   const char *sense;
+  lua_Integer status;
   size_t n;
-  int status;
 
   if (state_call(st, nargs, 2) != LUA_OK) {
     log_error(c->dev->name, "no sense for a failed command: %s",
@@ -204,7 +220,13 @@ static void lua_verdict(struct cmd *c, int nargs)
     cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
     return;
   }
-  status = (int)lua_tointeger(L, -2);
+  status = lua_tointeger(L, -2);
+  if (status <= SCSI_GOOD || status > UINT8_MAX) {
+    log_error(c->dev->name, "what a command has raised is no status");
+    lua_pop(L, 2);
+    cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
+    return;
+  }
   sense = lua_tolstring(L, -1, &n);
   if (sense) {
     if (n > sizeof(c->sense))
@@ -223,7 +245,7 @@ void cmd_store_error(struct cmd *c, int rc)
   state_push(c->dev->state, L, "store_error");
   lua_rawgeti(L, LUA_REGISTRYINDEX, c->dev->dev_ref);
   lua_pushinteger(L, -rc);
-  lua_pushboolean(L, c->data_out);
+  lua_pushboolean(L, c->range.kind != SCSI_READ);
   lua_verdict(c, 3);
 }
 
@@ -396,7 +418,7 @@ void cmd_take(struct device *d, const struct ring_cmd *entry)
   c->token = entry->token;
   c->expired = c->orphaned = false;
   c->zeroed = c->touched = c->exact = c->locks = false;
-  c->moved = 0;
+  c->moved = c->with_sense = 0;
   c->sense_len = 0;
   c->iov_cnt = c->bidi_cnt = 0;
   if (!remember(d, c)) {
@@ -414,7 +436,6 @@ void cmd_take(struct device *d, const struct ring_cmd *entry)
   if (c->cdb_len < 0 || !take_data(c, entry)) {
     log_error(d->name, "the kernel sent a command whose parts lie outside of "
               "the shared memory; it is failed");
-    c->data_out = true;         /* its iovecs are not to be touched */
     cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
     return;
   }

@@ -40,6 +40,7 @@ struct cmd {
   struct iovec *bidi;           /* Data-In of a bidirectional command */
   uint32_t iov_cnt, bidi_cnt;
   uint64_t data_len, bidi_len;
+  char *first;                  /* byte of the data; stores change iovecs */
   struct iovec *iov_big;        /* room for more than the inline ones */
   uint32_t iov_room;
   struct iovec iov_inline[CMD_IOV_INLINE];
@@ -56,6 +57,7 @@ struct cmd {
   bool touched;                 /* Data-In was written to */
   bool exact;                   /* a reply has to fill Data-In */
   uint64_t moved;               /* bytes of Data-In that are valid */
+  uint64_t with_sense;          /* as many go out with CHECK CONDITION */
   int ud_ref;                   /* the Lua object, made on first need */
   bool swapped;                 /* its `data` is not the view at the moment */
 

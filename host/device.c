@@ -20,10 +20,8 @@
 #include "state.h"
 
 enum {
-  DRAIN_MAX = 256,              /* commands in one pass over a ring */
   STOP_LIMIT_S = 10,            /* a clean stop waits so long for commands, and
                                    every end for the handler's close */
-  TMR_LUN_RESET = 5,
 };
 
 #define SECOND 1000000000ULL
@@ -31,8 +29,8 @@ enum {
 static void end(struct device *d);
 static void next_change(struct job *j);
 
-static void report(struct device *d, const char *verb, int rc,
-                   const char *why)
+void device_report_to(struct device *d, const char *verb, int rc,
+                      const char *why)
 {
   d->report(d->report_arg, d->id, verb, rc, why, false);
 }
@@ -45,134 +43,6 @@ struct device *device_find(struct shard *s, int64_t id)
     if (d->id == id)
       return d;
   return NULL;
-}
-
-/* --- the ring ----------------------------------------------------------- */
-
-void device_mark_dirty(struct device *d)
-{
-  if (d->dirty)
-    return;
-  d->dirty = true;
-  LIST_INSERT_HEAD(&d->shard->dirty, d, dirty_link);
-}
-
-void device_flush(struct device *d)
-{
-  int32_t any = 0;
-
-  if (d->gone || !d->ring || !ring_publish(d->ring))
-    return;
-  d->writes++;
-  while (write(d->fd, &any, sizeof(any)) < 0)
-    if (errno != EINTR) {
-      if (errno != EIO)         /* EIO: the device is being removed */
-        log_error(d->name, "the kernel takes no completions: %s",
-                  strerror(errno));
-      return;
-    }
-}
-
-static void orphan_all(struct device *d)
-{
-  struct cmd *c, *next;
-
-  if (d->by_id)
-    memset(d->by_id, 0, d->by_id_room * sizeof(*d->by_id));
-  for (c = TAILQ_FIRST(&d->outstanding); c; c = next) {
-    next = TAILQ_NEXT(c, link);
-    cmd_orphan(c);
-  }
-}
-
-static void park(struct device *d)
-{
-  d->parked = true;
-  uv_poll_stop(&d->poll);
-  log_error(d->name, "the ring is broken (%s); the device is parked: restart "
-            "tcmu-lua, or reset it with: echo 1 >action/reset_ring in its "
-            "configfs directory, and restart", ring_why(d->ring));
-  orphan_all(d);
-  report(d, "parked", -EPROTO, ring_why(d->ring));
-}
-
-static void manage(struct device *d, const struct ring_tmr *tmr)
-{
-  struct cmd *c;
-  uint32_t i;
-
-  if (tmr->type == TMR_LUN_RESET)
-    d->resets++;
-  for (i = 0; i < tmr->count; i++) {
-    c = cmd_by_id(d, ring_tmr_id(tmr, i));
-    if (c)
-      cmd_abort(c);
-  }
-  device_mark_dirty(d);         /* the entry itself is released */
-}
-
-/* Takes entries while *left allows; false if the ring is not empty then. */
-static bool take(struct device *d, int *left)
-{
-  union ring_entry e;
-
-  for (; *left > 0; --*left) {
-    switch (ring_next(d->ring, &e)) {
-    case RING_EMPTY:
-      return true;
-    case RING_CMD:
-      cmd_take(d, &e.cmd);
-      break;
-    case RING_TMR:
-      manage(d, &e.tmr);
-      break;
-    case RING_RESET:
-      log_warn(d->name, "somebody has reset the ring: commands that were "
-               "running are dropped");
-      orphan_all(d);
-      break;
-    case RING_BROKEN:
-      park(d);
-      return true;
-    }
-  }
-  return false;
-}
-
-/* What comes in while completions are told is taken as well, but within one
- * limit: a busy device must not keep the loop from the others. */
-void device_drain(struct device *d)
-{
-  int left = DRAIN_MAX;
-  bool empty;
-
-  if (!d->ring || d->gone || d->parked)
-    return;
-  d->draining = true;
-  do {
-    empty = take(d, &left);
-    device_mark_dirty(d);       /* PADs and unknown entries are released too */
-    shard_settle(d->shard);
-  } while (empty && !d->parked && ring_pending(d->ring));
-  d->draining = false;
-  if (!empty)
-    shard_unfinished(d->shard, d);
-  else if (TAILQ_EMPTY(&d->outstanding))
-    device_quiet(d);
-}
-
-static void on_event(uv_poll_t *h, int status, int events)
-{
-  struct device *d = h->data;
-  int32_t count;
-
-  (void)events;
-  if (status < 0 || (read(d->fd, &count, sizeof(count)) < 0 &&
-                     errno != EAGAIN && errno != EINTR)) {
-    uv_poll_stop(&d->poll);     /* control will tell that it was removed */
-    return;
-  }
-  device_drain(d);
 }
 
 /* --- the end ------------------------------------------------------------ */
@@ -206,7 +76,7 @@ static void free_device(struct device *d)
   }
   while ((m = STAILQ_FIRST(&d->changes))) {
     STAILQ_REMOVE_HEAD(&d->changes, link);
-    report(d, m->verb, -ENODEV, "the device is gone");
+    device_report_to(d, m->verb, -ENODEV, "the device is gone");
     free(m);
   }
   ring_free(d->ring);
@@ -326,11 +196,11 @@ static void stop_over(struct timer *timer)
 static void begin_end(struct device *d, bool gone)
 {
   if (d->removing && (d->gone || !gone)) {
-    report(d, gone ? "remove" : "stop", -EALREADY, "the device ends already");
+    device_report_to(d, gone ? "remove" : "stop", -EALREADY, "the device ends already");
     return;
   }
   if (d->removing)
-    report(d, "stop", -ENODEV, "the kernel has removed the device");
+    device_report_to(d, "stop", -ENODEV, "the kernel has removed the device");
   uv_poll_stop(&d->poll);
   if (!gone && d->phase == DEVICE_LIVE) {
     device_drain(d);            /* what came before the kernel blocked it */
@@ -340,7 +210,7 @@ static void begin_end(struct device *d, bool gone)
   if (gone) {
     d->gone = true;
     d->end_verb = "remove";
-    orphan_all(d);
+    device_orphan_all(d);
     if (d->phase != DEVICE_CLOSING)
       task_cancel(d->busy);
   } else {
@@ -381,9 +251,9 @@ static void changed(struct task *t, enum task_end how, lua_State *L)
   d->busy = NULL;
   if (how == TASK_FAILED) {
     rc = reason(d, L, why, sizeof(why));
-    report(d, d->busy_verb, rc, why);
+    device_report_to(d, d->busy_verb, rc, why);
   } else {
-    report(d, d->busy_verb, how == TASK_OK ? 0 : -EINTR, NULL);
+    device_report_to(d, d->busy_verb, how == TASK_OK ? 0 : -EINTR, NULL);
   }
   shard_later(d->shard, &d->next_change);
 }
@@ -401,7 +271,7 @@ static void change(struct device *d, struct message *m)
   d->busy_verb = verbs[i];
   t = verbs[i] ? task_new(d->state, d, NULL, changed, d) : NULL;
   if (!t) {
-    report(d, m->verb, -EINVAL, "not a request that a device knows");
+    device_report_to(d, m->verb, -EINVAL, "not a request that a device knows");
     return;
   }
   d->busy = t;
@@ -461,8 +331,8 @@ static void opened(struct task *t, enum task_end how, lua_State *L)
   d->busy = NULL;
   if (how == TASK_OK && !d->removing) {
     d->phase = DEVICE_LIVE;
-    uv_poll_start(&d->poll, UV_READABLE, on_event);
-    report(d, "add", 0, NULL);
+    device_listen(d);
+    device_report_to(d, "add", 0, NULL);
     device_drain(d);
     shard_later(d->shard, &d->next_change);
     return;
@@ -470,7 +340,7 @@ static void opened(struct task *t, enum task_end how, lua_State *L)
   if (how == TASK_FAILED)
     rc = reason(d, L, why, sizeof(why));
   if (d->removing)              /* its end is reported under another verb */
-    report(d, "add", rc, why);
+    device_report_to(d, "add", rc, why);
   else
     refuse(d, rc, why);
   d->phase = how == TASK_OK ? DEVICE_LIVE : DEVICE_CLOSING;

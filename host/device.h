@@ -78,7 +78,7 @@ struct device {
   unsigned block_shift;
   uint64_t max_blocks;          /* in one READ or WRITE */
   bool read_only, write_cache, descriptor_sense;
-  bool has_flush;               /* the handler wants flush after stable writes */
+  bool has_flush;               /* the handler's, after stable writes */
   unsigned long resets;         /* LUN RESETs that the kernel told of */
   bool attention;               /* the next command goes through Lua, which
                                    has a unit attention to raise */
@@ -93,7 +93,7 @@ struct device {
   struct cmd_queue outstanding; /* oldest first: also the order of deadlines */
   struct cmd_queue free_cmds;
   struct lock_table locks;
-  LIST_HEAD(lua_lock_list, lock_ud) lua_locks;       /* those that Lua code has taken */
+  LIST_HEAD(lua_lock_list, lock_ud) lua_locks;  /* Lua code has taken them */
   struct task_list tasks;       /* tcmu.spawn and the like */
   LIST_HEAD(open_store_list, store_ud) stores; /* opened for this device */
   struct task *busy;            /* the open, close or change that runs */
@@ -126,12 +126,25 @@ void device_change(struct device *d, struct message *m);
  * just before. */
 void device_set_time_out(struct device *d, unsigned seconds);
 
-/* Takes what is in the ring, a bounded part of it. */
-void device_drain(struct device *d);
-
 /* While it is being drained or removed: the last command has been answered, or
  * a store operation has ended. */
 void device_quiet(struct device *d);
+
+/* Tells control; the device lives on. */
+void device_report_to(struct device *d, const char *verb, int rc,
+                      const char *why);
+
+/* -- device_ring.c ------------------------------------------------------- */
+
+/* Takes what comes from now on. */
+void device_listen(struct device *d);
+
+/* Takes what is in the ring, a bounded part of it. */
+void device_drain(struct device *d);
+
+/* The ring was reset, or the device is gone: nothing that was taken is to be
+ * answered. */
+void device_orphan_all(struct device *d);
 
 /* Publishes completions and tells the kernel. */
 void device_flush(struct device *d);

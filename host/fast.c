@@ -14,7 +14,7 @@ static void finish(struct cmd *c, int rc)
     cmd_store_error(c, rc);
     return;
   }
-  c->moved = c->data_len;
+  c->moved = c->data_out ? 0 : c->data_len;
   cmd_finish(c, SCSI_GOOD);
 }
 
@@ -44,7 +44,8 @@ bool fast_start(struct cmd *c)
   op->arg = c;
   switch (c->range.kind) {
   case SCSI_READ:
-    if (!c->length || c->data_len != c->length)
+    if (!c->length || c->data_len != c->length ||
+        (c->range.fua && d->write_cache))
       return false;
     op->verb = STORE_READ;
     break;

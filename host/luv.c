@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "log.h"
+#include "resolve.h"
 #include "state.h"
 #include "watchdog.h"
 
@@ -17,6 +18,7 @@ struct luv {
   uv_loop_t inner;
   uv_poll_t poll;               /* on the shard's loop: inner descriptors */
   uv_timer_t timer;             /* the inner loop's next timer */
+  struct resolver resolver;
   unsigned handles;             /* of the two above, not yet closed */
   bool closing;                 /* callbacks are dropped */
 };
@@ -71,6 +73,11 @@ static int on_callback(lua_State *L, int nargs, int nresults, int flags)
   rc = guarded(L, nargs, nresults, st->name);
   watchdog_leave(st, mark);
   return rc;
+}
+
+static void on_address(lua_State *L, int nargs)
+{
+  on_callback(L, nargs, 0, 0);
 }
 
 static int on_plain_callback(lua_State *L, int nargs, int nresults, int flags)
@@ -128,6 +135,7 @@ static int make(struct state *st)
   }
   uv_poll_init(outer, &l->poll, uv_backend_fd(&l->inner));
   uv_timer_init(outer, &l->timer);
+  l->resolver = (struct resolver){ &l->inner, on_address };
   l->poll.data = l->timer.data = l;
   l->handles = 2;
   uv_poll_start(&l->poll, UV_READABLE, on_poll);
@@ -212,6 +220,8 @@ int luv_preload(lua_State *L)
     lua_pushnil(L);
     lua_setfield(L, -2, removed[i]);
   }
+  resolve_push(L, &st->luv->resolver);
+  lua_setfield(L, -2, "getaddrinfo");
   return 1;
 }
 
@@ -233,6 +243,18 @@ bool luv_drain(struct luv *l)
   return !uv_loop_alive(&l->inner);
 }
 
+void luv_abandon(struct luv *l)
+{
+  uv_unref((uv_handle_t *)&l->poll);
+  uv_unref((uv_handle_t *)&l->timer);
+}
+
+void luv_drain_now(struct luv *l)
+{
+  uv_walk(&l->inner, close_handle, NULL);
+  uv_run(&l->inner, UV_RUN_DEFAULT);
+}
+
 static void on_outer_closed(uv_handle_t *h)
 {
   struct luv *l = h->data;
@@ -243,8 +265,6 @@ static void on_outer_closed(uv_handle_t *h)
 
 void luv_free(struct luv *l)
 {
-  uv_walk(&l->inner, close_handle, NULL);
-  uv_run(&l->inner, UV_RUN_NOWAIT);
   uv_close((uv_handle_t *)&l->poll, on_outer_closed);
   uv_close((uv_handle_t *)&l->timer, on_outer_closed);
   if (uv_loop_close(&l->inner))

@@ -32,8 +32,14 @@ bool luv_alive(const struct luv *l);
  * dropped.  False: a request is stuck in the thread pool, try again later. */
 bool luv_drain(struct luv *l);
 
-/* After lua_close(): what __gc methods opened meanwhile is closed too.  Frees
- * `l` when the outer handles are closed. */
+/* The shard's loop may end although the inner one is not drained. */
+void luv_abandon(struct luv *l);
+
+/* At the very end of lua_close(): closes what __gc methods have opened, and
+ * waits for it, since nothing may call back later. */
+void luv_drain_now(struct luv *l);
+
+/* After lua_close().  Frees `l` when the outer handles are closed. */
 void luv_free(struct luv *l);
 
 #endif

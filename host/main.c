@@ -128,5 +128,7 @@ int main(int argc, char **argv)
   set_paths(L);
   status = run(L, argc, argv);
   lua_close(L);
-  return status;
+  /* Not exit(): libuv would join its pool, where a request may be stuck. */
+  fflush(NULL);
+  _exit(status);
 }

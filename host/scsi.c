@@ -101,7 +101,9 @@ void scsi_range(const unsigned char *cdb, int len, struct scsi_range *out)
   out->plain = !(flags & ~(FUA | DPO)) && !control;
   out->lba = big_endian(cdb + p->lba_at, p->lba_size);
   out->blocks = big_endian(cdb + p->len_at, p->len_size);
-  if (len == 6) {               /* SBC-3 5.9: 21 bits of LBA, 0 means 256 */
+  if (len == 10 || len == 12 || len == 16) {    /* beside GROUP NUMBER */
+    out->plain = out->plain && !(cdb[len == 10 ? 6 : len - 2] & 0xe0);
+  } else if (len == 6) {        /* SBC-3 5.9: 21 bits of LBA, 0 means 256 */
     out->plain = out->plain && !(cdb[1] & 0xe0);
     out->lba &= 0x1fffff;
     if (!out->blocks)

@@ -16,6 +16,7 @@
 #include "log.h"
 #include "message.h"
 #include "shard.h"
+#include "state.h"
 #include "watchdog.h"
 
 struct worker {
@@ -92,8 +93,11 @@ static void on_wake(uv_async_t *h)
     STAILQ_REMOVE_HEAD(&inbox, link);
     handle(w, m);
   }
-  if (stop)
+  if (stop) {
+    shard_settle(&w->shard);
+    state_abandon_all(&w->shard);
     uv_close((uv_handle_t *)h, NULL);
+  }
 }
 
 static void *run(void *arg)

@@ -52,6 +52,29 @@ static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize)
   return p;
 }
 
+/* __gc of the first object that the state has made, and so the last to run
+ * when it is closed: others may still have used luv. */
+static int last_words(lua_State *L)
+{
+  struct state *st = *(struct state **)lua_touserdata(L, 1);
+
+  if (st->luv)
+    luv_drain_now(st->luv);
+  return 0;
+}
+
+static void arm_last_words(struct state *st)
+{
+  lua_State *L = st->L;
+
+  *(struct state **)lua_newuserdatauv(L, sizeof(st), 0) = st;
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, last_words);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
 /* Only a true failure of malloc outside of any protected call gets here. */
 static int panic(lua_State *L)
 {
@@ -159,6 +182,7 @@ int state_new(struct shard *s, const char *path, struct state **out,
   *(void **)lua_getextraspace(st->L) = NULL;    /* no task: see task.c */
   lua_pushlightuserdata(st->L, st);
   lua_rawsetp(st->L, LUA_REGISTRYINDEX, &state_key);
+  arm_last_words(st);
   LIST_INSERT_HEAD(&s->states, st, link);
 
   lua_pushcfunction(st->L, boot);
@@ -219,6 +243,18 @@ void state_close(struct state *st)
   st->path = NULL;              /* closing: not to be found any more */
   if (!finish(st))
     st->shard->stirred = true;
+}
+
+void state_abandon_all(struct shard *s)
+{
+  struct state *st;
+
+  LIST_FOREACH(st, &s->states, link)
+    if (st->luv) {
+      log_warn(st->name, "a request that the handler gave to luv is stuck, and "
+               "is not waited for");
+      luv_abandon(st->luv);
+    }
 }
 
 void state_turn_all(struct shard *s)

@@ -52,6 +52,10 @@ struct state *state_find(struct shard *s, const char *path);
  * the thread pool, the rest happens when that has ended. */
 void state_close(struct state *st);
 
+/* The shard's thread ends: it does not wait for what luv requests of closed
+ * states keep stuck in the thread pool.  Their memory stays. */
+void state_abandon_all(struct shard *s);
+
 /* Lua code of this state has run: its luv loop, if it has one, gets a turn in
  * the next shard_settle(), by state_turn_all(). */
 void state_stir(struct state *st);

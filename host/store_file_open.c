@@ -222,8 +222,9 @@ static int examine_file(const struct wish *w, struct file *f,
   f->in_memory = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
   f->base.size = (uint64_t)st->st_size;
   f->block = (uint32_t)st->st_blksize;
-  /* beyond the end there is nothing to lose */
-  f->discards = !w->read_only &&
+  /* Beyond the end there is nothing to lose.  What is read-only has the holes
+   * that it has, and is not to be asked for more. */
+  f->discards = w->read_only ||
                 !fallocate(f->fd[0], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                            st->st_size, 1);
   return 0;

@@ -205,17 +205,21 @@ static void info(struct store *s, struct store_info *out)
   out->used = (uint64_t)(m->pages - m->spares) * PAGE;
 }
 
+/* Looks as far as the table goes that the page is in. */
 static bool mapped(struct store *s, uint64_t offset, uint64_t *length)
 {
   struct memory *m = (struct memory *)s;
-  uint64_t absent;
-  void **slot = find(m, offset / PAGE, &absent);
+  uint64_t page = offset / PAGE, alike;
+  void **slot = find(m, page, &alike);
+  bool there = slot && *slot;
 
   if (slot)
-    *length = PAGE - offset % PAGE;
-  else if (absent <= *length / PAGE)    /* else more than there is */
-    *length = absent * PAGE - offset % PAGE;
-  return slot && *slot;
+    for (alike = 1; (page + alike) % FAN; alike++)
+      if (!slot[alike] == there)
+        break;
+  if (alike <= *length / PAGE)          /* else more than there is */
+    *length = alike * PAGE - offset % PAGE;
+  return there;
 }
 
 /* Longer: tables on top, the old root in the first slot.  Shorter: what is cut

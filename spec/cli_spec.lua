@@ -134,7 +134,7 @@ describe("tcmu-lua list", function()
 
   it("says what each handler is and which options it has", function()
     local r = cli.run "list"
-    assert.matches("\nwhoami +a disk of zeroes with opinions", r.out)
+    assert.matches("\nwhoami +a disk in memory with opinions", r.out)
     assert.matches("file +a file or block device\n +path=PATH  the file", r.out)
     assert.matches("mode=rw|ro  read%-write or read%-only %(default rw%)",
                    r.out)

@@ -17,7 +17,8 @@ describe("tcmu.configfs", function()
 
   it("reads what the disk is to be", function()
     assert.same({ size = 1 << 26, block_size = 512, max_sectors = 2048,
-                  write_cache = true, cmd_time_out = 30 }, device():facts())
+                  write_cache = true, cmd_time_out = 30,
+                  reservations = true }, device():facts())
   end)
 
   it("says which attribute it could not read", function()

@@ -136,7 +136,7 @@ describe("tcmu.control", function()
         handler = "/handlers/file.lua", options_text = "path=/x;a=1",
         config = "file/path=/x;a=1", name = "d", hba = "user_0",
         uio = root .. "/dev/uio3", map_size = 0x40800000,
-        size = 1 << 26, block_size = 512, max_sectors = 2048,
+        size = 1 << 26, block_size = 512, max_sectors = 2048, reservations = true,
         write_cache = true, cmd_time_out = 30, serial = "abc", vendor = "",
         product = "", revision = "", company_id = "001405",
       }, sent[1].fields)

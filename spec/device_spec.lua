@@ -7,8 +7,8 @@ local sim = require "tcmu.sim"
 local BLOCK <const> = 512
 
 local function handler(name, fields)
-  return ("=%s\nlocal tcmu = require 'tcmu'\nreturn tcmu.handler { name = %q, %s }")
-         :format(name, name, fields)
+  return ("=%s\nlocal tcmu = require 'tcmu'\nreturn tcmu.handler { "
+          .. "name = %q, %s }"):format(name, name, fields)
 end
 
 local function vendor(opcode) return string.char(opcode) .. ("\0"):rep(9) end
@@ -395,7 +395,9 @@ describe("devices of one handler on one shard", function()
       open = function(dev)
         return { store = tcmu.store.memory(dev.size), name = dev.name }
       end,
-      on = { [0xC1] = function(self, cmd) return self.name .. cmd.dev.name end }]])
+      on = { [0xC1] = function(self, cmd)
+        return self.name .. cmd.dev.name
+      end }]])
     local a = assert(host:device(source, { name = "a", size = 1 << 20 }))
     local b = assert(host:device(source, { name = "b", size = 1 << 20 }))
     assert.equal("aa", a:cmd(vendor(0xC1)).data)
@@ -406,7 +408,8 @@ describe("devices of one handler on one shard", function()
     local host <close> = sim.host()
     local stays = assert(host:device "handlers/ram.lua")
     local function round()
-      local dev = assert(host:device("handlers/ramdisk.lua", { size = 1 << 20 }))
+      local dev = assert(host:device("handlers/ramdisk.lua",
+                                     { size = 1 << 20 }))
       dev:cmd(write(0, "a"))
       dev:submit(vendor(0xC1))
       dev:close(math.random(2) == 1 and "stop" or "remove")
@@ -426,7 +429,8 @@ describe("fairness", function()
   it("lets a device answer while another's ring is full", function()
     local host <close> = sim.host()
     local kernel <const> = { ring_size = 1 << 20, data_size = 16 << 20 }
-    local busy = assert(host:device("handlers/ramdisk.lua", { kernel = kernel }))
+    local busy = assert(host:device("handlers/ramdisk.lua",
+                                    { kernel = kernel }))
     local quick = assert(host:device("handlers/ramdisk.lua"))
     for i = 1, 4000 do busy:submit(read(i)) end
     local h = quick:submit(read(0))

@@ -308,7 +308,7 @@ for _, path in ipairs { "handlers/ram.lua", "handlers/ramdisk.lua" } do
     end)
 
     it("refuses commands that it does not have", function()
-      for _, cdb in ipairs { "\xC1\0\0\0\0\0\0\0\0\0", "\x4D" .. ("\0"):rep(9),
+      for _, cdb in ipairs { "\xC1\0\0\0\0\0\0\0\0\0", "\x4C" .. ("\0"):rep(9),
                              "\x3F" .. ("\0"):rep(9) } do
         assert.has.sense(dev:cmd(cdb), scsi.INVALID_COMMAND_OPERATION_CODE)
       end

@@ -44,7 +44,7 @@ local HOGS <const> = {
       coroutine.resume(co)
       t[#t + 1] = co
     end]],
-  ["recurses"] = "local function f() local a, b, c = 1, 2, 3 return 1 + f() end f()",
+  ["recurses"] = "local function f() local a, b = 1, 2 return 1 + f() end f()",
   ["spawns"] = [[
     while true do tcmu.spawn(function() tcmu.sleep(1e9) end) end]],
   ["catches what stops it"] = [[

@@ -62,7 +62,8 @@ describe("mode parameters", function()
     assert.equal(#data - 1, data:byte(1))
     assert.equal("0010" .. "08" .. "0000080000000200", hex(data:sub(2, 12)))
     assert.equal("010a" .. ("00"):rep(10) .. "0812" .. "04" .. ("00"):rep(17)
-                 .. "0a0a" .. "0210004000" .. "00ffff0000", hex(data:sub(13)))
+                 .. "0a0a" .. "0210004000" .. "00ffff0000"
+                 .. "1c0a" .. "08" .. ("00"):rep(9), hex(data:sub(13)))
   end)
 
   it("come without a descriptor when DBD is set", function()
@@ -84,13 +85,13 @@ describe("mode parameters", function()
     open()
     local data = sense6 { page = 0x3F, length = 4 }
     assert.equal(4, #data)
-    assert.equal(55, data:byte(1))
+    assert.equal(67, data:byte(1))
   end)
 
-  it("say which bits can be changed: WCE and D_SENSE", function()
+  it("say which bits can be changed: WCE, D_SENSE and SWP", function()
     open()
     assert.equal("0812" .. "04" .. ("00"):rep(17), hex(page(8, 1)))
-    assert.equal("0a0a" .. "04" .. ("00"):rep(9), hex(page(10, 1)))
+    assert.equal("0a0a" .. "040008" .. ("00"):rep(7), hex(page(10, 1)))
     assert.equal("010a" .. ("00"):rep(10), hex(page(1, 1)))
   end)
 
@@ -115,12 +116,32 @@ describe("mode parameters", function()
     open()
     assert.has.sense(dev:cmd(make.mode_sense_6 { page = 9, length = 255 }),
                      scsi.INVALID_FIELD_IN_CDB, 2, 5)
-    assert.has.sense(dev:cmd(make.mode_sense_6 { page = 10, subpage_code = 1,
-                                                 length = 255 }),
-                     scsi.INVALID_FIELD_IN_CDB, 3)
+    for code, subpage in pairs { [10] = 2, [8] = 1, [0x3F] = 1 } do
+      assert.has.sense(dev:cmd(make.mode_sense_6 { page = code,
+                                                   subpage_code = subpage,
+                                                   length = 255 }),
+                       scsi.INVALID_FIELD_IN_CDB, 3)
+    end
     assert.is.good(dev:cmd(make.mode_sense_6 { page = 0x3F,
                                                subpage_code = 0xFF,
                                                length = 255 }))
+  end)
+
+  it("have subpages, with a header of their own", function()
+    open()
+    local want = "4a01001c" .. "000060" .. ("00"):rep(25)
+    for _, code in ipairs { 0x01, 0xFF } do
+      local data = sense6 { page = 10, subpage_code = code, dbd = true }
+      assert.equal(want, hex(data:sub(-32)))
+    end
+    assert.equal("0a0a", hex(sense6 { page = 10, subpage_code = 0xFF,
+                                      dbd = true }:sub(5, 6)))
+  end)
+
+  it("have the thresholds of provisioning where space is counted", function()
+    open({}, "handlers/ram.lua")
+    assert.equal("5c02000c" .. ("00"):rep(12),
+                 hex(sense6 { page = 0x1C, subpage_code = 2 }:sub(13)))
   end)
 
   it("show write protection", function()
@@ -155,6 +176,28 @@ describe("mode parameters", function()
       assert.is.good(select(CONTROL .. "\x06\x10\0\x40\0\0\xFF\xFF\0\0"))
       assert.equal("descriptor", dev:cmd(bad).sense.format)
       assert.equal(0x06, page(10):byte(3))
+    end)
+
+    it("write-protect the medium until they allow writing again", function()
+      open({}, "handlers/ram.lua")
+      local write = make.write_10 { blocks = 1 }
+      assert.is.good(select(CONTROL .. "\2\x10\8\x40\0\0\xFF\xFF\0\0"))
+      assert.equal(0x90, sense6 { page = 8 }:byte(3))
+      assert.equal(0x08, page(10):byte(5))
+      assert.has.sense(dev:cmd(write, ("x"):rep(512)),
+                       scsi.LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED)
+      assert.is.good(select(CONTROL .. "\2\x10\0\x40\0\0\xFF\xFF\0\0"))
+      assert.equal(0x10, sense6 { page = 8 }:byte(3))
+      assert.is.good(dev:cmd(write, ("x"):rep(512)))
+    end)
+
+    it("may be subpages", function()
+      open()
+      local same = "\x4A\1\0\x1C\0\0\x60" .. ("\0"):rep(25)
+      assert.is.good(select(same))
+      local r = select("\x4A\1\0\x1C\0\0\x40" .. ("\0"):rep(25))
+      assert.has.sense(r, scsi.INVALID_FIELD_IN_PARAMETER_LIST)
+      assert.same({ byte = 10, bit = 5, cdb = false }, r.sense.pointer)
     end)
 
     it("may come with MODE SELECT (10) and its descriptors", function()

@@ -34,11 +34,11 @@ describe("INQUIRY", function()
     return r.data:sub(5)
   end
 
-  it("describes a disk of SPC-4 with command queuing", function()
+  it("describes a disk of SPC-4 with command queuing and copying", function()
     open {}
     local data = inquiry()
     assert.equal(96, #data)
-    assert.equal("000006025b000002", hex(data:sub(1, 8)))
+    assert.equal("000006025b080002", hex(data:sub(1, 8)))
     assert.equal("00a0046004c00000", hex(data:sub(59, 66)))
   end)
 
@@ -96,7 +96,7 @@ describe("INQUIRY", function()
   it("lists exactly the pages that it answers", function()
     open {}
     local list = page(0x00)
-    assert.equal("008083b0b1b2", hex(list))
+    assert.equal("00808386878fb0b1b2", hex(list))
     local known = {}
     for code in list:gmatch(".") do known[code:byte()] = true end
     for code = 0, 255 do
@@ -237,10 +237,70 @@ describe("INQUIRY", function()
     assert.equal("0001", hex(body:sub(1, 2)))
   end)
 
+  it("says on page B1h what reads find after a block erase, if there is one",
+  function()
+    open {}
+    assert.equal(0x40, page(0xB1):byte(4))
+    dev:close()
+    open({}, [[=plain
+      local tcmu = require "tcmu"
+      return tcmu.handler { name = "plain", read = function() end,
+        write = function() end }]])
+    assert.equal(0x00, page(0xB1):byte(4))
+  end)
+
+  it("says on page 86h that there are simple tasks and a cache, if so",
+  function()
+    open {}
+    local body = page(0x86)
+    assert.equal(0x3C, #body)
+    assert.equal("0001" .. "00000000000000" .. "60", hex(body:sub(1, 10)))
+  end)
+
+  it("says on page 87h that all initiators share the mode pages", function()
+    open {}
+    assert.equal("3fff0000", hex(page(0x87)))
+  end)
+
+  it("tells on page 8Fh the commands and descriptors of EXTENDED COPY",
+  function()
+    open {}
+    local body, found, at = page(0x8F), {}, 1
+    while at < #body do
+      local kind, text = string.unpack(">I2s2", body, at)
+      assert.equal(0, #text % 4)
+      found[kind] = hex(text)
+      at = at + 4 + #text
+    end
+    assert.equal("09" .. "83020001" .. "8403000305" .. "0000", found[0x0001])
+    assert.equal("00000000" .. "0008" .. "0040" .. "00000800",
+                 found[0x0004]:sub(1, 24))
+    assert.equal("0202e400", found[0x0008])
+    assert.equal("00000010" .. "00000010" .. "01fffe00" .. "09",
+                 found[0x8001]:sub(1, 26))
+  end)
+
+  it("has port designators and page 88h only while there is one port",
+  function()
+    open { serial = UUID }
+    local before = page(0x83)
+    assert.equal(0, dev:change("alua", { port = "16 1 iqn.2026-01.lab:t,t,1" }))
+    local name = "iqn.2026-01.lab:t,t,1\0\0\0"
+    local port = string.pack(">BBBs1", 0x53, 0x98, 0, name)
+    assert.equal(hex("\x51\x94\0\4\0\0\0\1" .. "\x51\x95\0\4\0\0\0\16" .. port),
+                 hex(page(0x83):sub(#before + 1)))
+    assert.equal(hex(string.pack(">I4I4xxs2", 1, 0, port)), hex(page(0x88)))
+    assert.equal(0, dev:change("alua", {}))
+    assert.equal(before, page(0x83))
+    assert.has.sense(dev:cmd(make.inquiry { evpd = true, page_code = 0x88,
+                                            length = 96 }),
+                     scsi.INVALID_FIELD_IN_CDB, 2)
+  end)
+
   it("says on page B2h how blocks are unmapped, and that they read as zeroes",
   function()
     open {}
-    assert.equal("00e40200", hex(page(0xB2)))
+    assert.equal("0be40200", hex(page(0xB2)))
   end)
 
   it("follows on page B2h what a handler switches off", function()
@@ -252,7 +312,7 @@ describe("INQUIRY", function()
           return { store = tcmu.store.memory(dev.size) }
         end,
         on = { [scsi.WRITE_SAME_10] = false } }]])
-    assert.equal("00c40200", hex(page(0xB2)))
+    assert.equal("0bc40200", hex(page(0xB2)))
     assert.has.sense(dev:cmd(make.write_same_10 { blocks = 1 },
                              ("x"):rep(512)),
                      scsi.INVALID_COMMAND_OPERATION_CODE)

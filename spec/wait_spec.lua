@@ -63,7 +63,7 @@ describe("tcmu.sleep", function()
 end)
 
 describe("waiting", function()
-  it("works under pcall, in metamethods, in iterators and in <close>", function()
+  it("works under pcall, in metamethods, iterators and <close>", function()
     assert.equal("1 2 3 4", (answer [[
       local seen = {}
       assert(pcall(function() tcmu.sleep(1) seen[#seen + 1] = 1 end))

@@ -19,6 +19,14 @@ local admin = {}
 -- of 128 sectors would split it in sixteen.
 local LARGEST_REQUEST <const> = 1 << 20
 
+-- Milliseconds that a handler may take to open a device of which the kernel
+-- does not wait to hear, and between looks.
+local ATTACHES <const> = 25000
+local STEP <const> = 50
+
+local REFUSED <const> = "the handler refused (%s): the log of 'tcmu-lua " ..
+  "serve' says why"
+
 -- Names and configs travel through a comma list, a UIO name and a path.
 local NAME <const> = "^[%w][%w._-]*$"
 local CONFIG_MAX <const> = 255
@@ -30,16 +38,21 @@ local function modprobe(...)
     :format(names)
 end
 
--- Whether something would answer: without, enable would wait for ever or make
--- a disk that answers nothing.
-local function served()
+-- Who would answer: without tcmu-lua, enable would wait for ever or make a disk
+-- that answers nothing.
+-- @return whether another program listens too; or nil, message
+local function audience()
   local nl <close>, why = core.netlink.open()
   if not nl then return nil, why end
   local others = processes.listeners(nl:group())
-  if others and #others == 0 then
-    return nil, "nobody serves: start 'tcmu-lua serve' first"
+  if not others then return false end
+
+  local ours, foreign = false, false
+  for _, other in ipairs(others) do
+    if other.name == "tcmu-lua" then ours = true else foreign = true end
   end
-  return true
+  if not ours then return nil, "nobody serves: start 'tcmu-lua serve' first" end
+  return foreign
 end
 
 -- rmdir locks the directories above a device until it is answered: whoever
@@ -58,9 +71,21 @@ local function ready()
     local ok, why = modprobe("target_core_user")
     if not ok then return nil, why end
   end
-  local ok, why = served()
-  if not ok then return nil, why end
   return free_of_rmdir()
+end
+
+-- Waits until a shard has opened the device, where enable did not.
+local function attached(device)
+  for _ = 1, ATTACHES // STEP do
+    for _, found in ipairs(uio.scan()) do
+      if found.hba == device.hba and found.name == device.name and
+         uio.busy(found.uio) then
+        return true
+      end
+    end
+    uv.sleep(STEP)
+  end
+  return nil, REFUSED:format "nobody attached to the device"
 end
 
 local function make_directory(path)
@@ -98,7 +123,7 @@ local function wrong(of)
   return configfs.unsound(of.size, of.block_size)
 end
 
-local function configure(device, of)
+local function configure(device, of, shared)
   local function control(key, value)
     return device:write("control", ("%s=%s"):format(key, value))
   end
@@ -120,10 +145,19 @@ local function configure(device, of)
       return device:write("wwn/product_id", of.product)
     end,
     function()
+      -- libtcmu's programs answer ENOENT for every device that they do not
+      -- know, and the first answer counts: so the kernel shall wait for none.
+      if not shared then return true end
+      return control("nl_reply_supported", -1)
+    end,
+    function()
       local ok, why = device:write("enable", 1)
       if ok then return true end
-      return nil, ("the handler refused (%s): the log of 'tcmu-lua serve' " ..
-                   "says why"):format(why:match("[^:]*$"):gsub("^ ", ""))
+      return nil, REFUSED:format(why:match("[^:]*$"):gsub("^ ", ""))
+    end,
+    function()
+      if not shared then return true end
+      return attached(device)
     end,
   }
   for _, step in ipairs(steps) do
@@ -131,6 +165,40 @@ local function configure(device, of)
     if not ok then return nil, why end
   end
   return true
+end
+
+--- Takes a device away with its tcm_loop LUNs, as far as it exists.
+-- @return true, or nil, message
+function admin.remove(device)
+  for _, lun in ipairs(device:luns()) do
+    local ok, why = loopback.remove(lun)
+    if not ok then return nil, why end
+  end
+  local ok, why, code = uv.fs_rmdir(device.path)
+  if not ok and code ~= "ENOENT" then return nil, why end
+  -- Another device may live under the same HBA, made by hand.
+  uv.fs_rmdir(device.path:match("^(.*)/"))
+  return true
+end
+
+-- All that is left of create() when nothing speaks against it.
+local function make(of, shared)
+  local hba, why = make_hba(configfs.ROOT)
+  if not hba then return nil, why end
+  local device = configfs.device(hba, of.name)
+  local made = { hba = hba, name = of.name, path = device.path,
+                 serial = of.serial }
+
+  local ok
+  ok, why = make_directory(device.path)
+  if ok then ok, why = configure(device, of, shared) end
+  if ok and of.disk then
+    made.disk, why = loopback.add(device, of.serial)
+    ok = made.disk
+  end
+  if ok then return made end
+  admin.remove(device)
+  return nil, why
 end
 
 --- Makes a device, and a disk of this machine if wanted.
@@ -159,6 +227,9 @@ function admin.create(of)
 
   local ok, why = ready()
   if not ok then return nil, why end
+  local shared
+  shared, why = audience()
+  if shared == nil then return nil, why end
   if of.disk then
     ok, why = modprobe("tcm_loop", "sd_mod")
     if not ok then return nil, why end
@@ -168,23 +239,7 @@ function admin.create(of)
                  "'tcmu-lua delete %s'"):format(of.name, of.name)
   end
 
-  local hba
-  hba, why = make_hba(configfs.ROOT)
-  if not hba then return nil, why end
-  local device = configfs.device(hba, of.name)
-  local made = { hba = hba, name = of.name, path = device.path,
-                 serial = of.serial }
-  ok, why = make_directory(device.path)
-  if ok then ok, why = configure(device, of) end
-  if ok and of.disk then
-    made.disk, why = loopback.add(device, of.serial)
-    ok = made.disk
-  end
-  if not ok then
-    admin.remove(device)
-    return nil, why
-  end
-  return made
+  return make(of, shared)
 end
 
 -- The device, or nil and a message with what there is instead.
@@ -199,20 +254,6 @@ local function existing(name)
   end
   return nil, ("there is no device '%s'; there is %s"):format(name,
     #names > 0 and table.concat(names, ", ") or "none at all")
-end
-
---- Takes a device away with its tcm_loop LUNs, as far as it exists.
--- @return true, or nil, message
-function admin.remove(device)
-  for _, lun in ipairs(device:luns()) do
-    local ok, why = loopback.remove(lun)
-    if not ok then return nil, why end
-  end
-  local ok, why, code = uv.fs_rmdir(device.path)
-  if not ok and code ~= "ENOENT" then return nil, why end
-  -- Another device may live under the same HBA, made by hand.
-  uv.fs_rmdir(device.path:match("^(.*)/"))
-  return true
 end
 
 --- Deletes a device.  Refused while it is exported over another fabric than
@@ -255,13 +296,12 @@ function admin.resize(name, size, force)
     return nil, ("'%s' would shrink from %d to %d bytes and lose what is " ..
       "behind: add --force if that is meant"):format(name, old, size)
   end
-  local ok
-  ok, why = served()
-  if not ok then return nil, why end
+  local shared
+  shared, why = audience()
+  if shared == nil then return nil, why end
 
   if force then device:write("control", ("dev_size=%d"):format(size)) end
-  ok = device:write("attrib/dev_size", size)
-  if not ok then
+  if not device:write("attrib/dev_size", size) then
     if force then device:write("control", ("dev_size=%d"):format(old)) end
     return nil, ("the new size was refused: the log of 'tcmu-lua serve' " ..
                  "says why")

@@ -127,7 +127,9 @@ function alua.change(_, cmd, layout)
   for at = 4, #list - 4, 4 do
     local state, id = string.unpack(">BxI2", list, at + 1)
     local group = group_with(dev, id)
-    if not group or group.explicit == 0 then error(BAD_FIELD:at_param(at + 2)) end
+    if not group or group.explicit == 0 then
+      error(BAD_FIELD:at_param(at + 2))
+    end
     -- T_SUP ... AO_SUP are the bits of the states 0 to 3.
     if state > 3 or group.supported & 1 << state == 0 then
       error(BAD_FIELD:at_param(at, 3))

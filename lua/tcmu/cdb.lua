@@ -25,6 +25,8 @@ local LENGTHS <const> = { [0] = 6, 10, 10, 12, 16, 12, 10, 10 }
 -- Which tables a device type uses; the first that has a command wins.
 local SETS <const> = {
   disk = { "spc", "sbc", "zbc" },
+  cdrom = { "mmc", "spc", "sbc" },
+  tape = { "ssc", "spc" },
 }
 
 local ROLES <const> = {

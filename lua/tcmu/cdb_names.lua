@@ -81,4 +81,22 @@ return {
     [0] = "compare nothing", [1] = "compare with Data-Out",
     [3] = "compare with one block of Data-Out",
   },
+  toc_format = {
+    [0] = "formatted TOC", [1] = "session information", [2] = "full TOC",
+    [3] = "PMA", [4] = "ATIP", [5] = "CD-TEXT",
+  },
+  feature_rt = {
+    [0] = "all features", [1] = "current features", [2] = "one feature",
+  },
+  track_address = {
+    [0] = "by LBA", [1] = "by track number", [2] = "by session number",
+  },
+  sector_type = {
+    [0] = "any type", [1] = "CD-DA", [2] = "mode 1", [3] = "mode 2 formless",
+    [4] = "mode 2 form 1", [5] = "mode 2 form 2",
+  },
+  space_code = {
+    [0] = "blocks", [1] = "filemarks", [2] = "sequential filemarks",
+    [3] = "end of data",
+  },
 }

@@ -35,7 +35,9 @@ local function verify(dev, offset, length, data, period)
     if data and not period then
       differ(data, done, medium, 0, n, done)
     elseif data then
-      for from = 0, n - 1, period do differ(data, 0, medium, from, period, 0) end
+      for from = 0, n - 1, period do
+        differ(data, 0, medium, from, period, 0)
+      end
     end
   end
 end

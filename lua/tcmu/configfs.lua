@@ -100,8 +100,9 @@ function Device:wwn()
 end
 
 --- All that the attributes say about the disk.
--- @return { size, block_size, max_sectors, write_cache, cmd_time_out }: bytes,
--- bytes, blocks, boolean, seconds (0: none); or nil, message
+-- @return { size, block_size, max_sectors, write_cache, cmd_time_out,
+-- reservations }: bytes, bytes, blocks, boolean, seconds (0: none), boolean (the
+-- kernel answers them); or nil, message
 function Device:facts()
   local why
   local function number(file)
@@ -117,6 +118,9 @@ function Device:facts()
     cmd_time_out = number("cmd_time_out"),
   }
   if why then return nil, why end
+  -- Who answers PERSISTENT RESERVE and RESERVE; older kernels always do.
+  facts.reservations = self:number("attrib/emulate_pr") ~= 0
+                       and self:number("attrib/pgr_support") ~= 0
   return facts
 end
 

@@ -5,6 +5,7 @@
 
 local catalog = require "tcmu.catalog"
 local core = require "tcmu.core"
+local dbus = require "tcmu.dbus"
 local deputy = require "tcmu.deputy"
 local devices = require "tcmu.devices"
 local doctor = require "tcmu.doctor"
@@ -100,6 +101,16 @@ local function notify(text)
   if not ok then log("warning", address .. ": " .. why) end
 end
 
+-- sd_watchdog_enabled(3): tells systemd twice an interval that the loop turns.
+local function feed_watchdog()
+  local interval = tonumber(os.getenv "WATCHDOG_USEC") or 0
+  local pid = tonumber(os.getenv "WATCHDOG_PID") or uv.os_getpid()
+  if interval == 0 or pid ~= uv.os_getpid() then return end
+  uv.new_timer():start(0, interval // 2000, function()
+    notify "WATCHDOG=1"
+  end)
+end
+
 local Server = {}
 Server.__index = Server
 
@@ -153,6 +164,8 @@ function Server:start(names)
   log("info", ("ready: %d devices, handlers: %s"):format(
       self.devices:count("serving"), table.concat(names, " ")))
   notify("READY=1")
+  feed_watchdog()
+  dbus.serve { handlers = self.devices.handlers, names = names, log = core.log }
 end
 
 --- Serves until a signal.  Waits; prints to the log only.

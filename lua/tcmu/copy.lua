@@ -1,8 +1,9 @@
 --- EXTENDED COPY and RECEIVE COPY RESULTS (SPC-4 6.4, 6.17 to 6.25).
 --
 -- Copies between ranges of blocks of this device; how a copy ended is kept
--- until somebody has asked, for the last few lists.  Lists of all initiators
--- are in one pot, since a ring entry names none of them.
+-- until somebody has asked.  Lists of all initiators are in one pot, since a
+-- ring entry names none of them; and since a device is not told either when an
+-- initiator is gone, which would end the keeping, nothing is kept for long.
 
 local copy_list = require "tcmu.copy_list"
 local core = require "tcmu.core"
@@ -18,6 +19,7 @@ local UNREACHABLE <const> = sense.constant.COPY_TARGET_DEVICE_NOT_REACHABLE
 -- ILLEGAL REQUEST with OPERATION IN PROGRESS: the list identifier is in use.
 local IN_USE <const> = sense.new(0x05, 0x00, 0x16)
 local IN_PROGRESS <const>, GOOD <const>, BAD <const> = 0, 1, 2
+local KEPT_SECONDS <const> = 30
 local IN_BACKGROUND <const> = 0x11
 local CHECK_CONDITION <const> = 0x02
 
@@ -71,7 +73,9 @@ local function move(self, dev, segment)
                                    segment.destination * size
   local _ <close> = core.lock(self, to, length)
   local parts = {}
-  for at, n in extent.chunks(dev, 0, length) do parts[#parts + 1] = { at, n } end
+  for at, n in extent.chunks(dev, 0, length) do
+    parts[#parts + 1] = { at, n }
+  end
   local first, last, step = 1, #parts, 1
   if to > from then first, last, step = #parts, 1, -1 end
   for i = first, last, step do
@@ -82,11 +86,10 @@ local function move(self, dev, segment)
   end
 end
 
-local function perform(self, dev, request, record)
+local function do_segments(self, dev, request, record)
   for number, segment in ipairs(request.segments) do
     local ok, why = pcall(move, self, dev, segment)
     if not ok then
-      record.status = BAD
       record.failure = why
       if sense.is(why) then error(why) end
       core.log("error", dev.hba .. "/" .. dev.name, tostring(why))
@@ -95,11 +98,29 @@ local function perform(self, dev, request, record)
     record.segments = number
     record.blocks = record.blocks + segment.blocks
   end
-  record.status = GOOD
+end
+
+local function perform(self, dev, request, record)
+  local ok, why = pcall(do_segments, self, dev, request, record)
+  record.status = ok and GOOD or BAD
+  record.ended = os.time()
+  if not ok then error(why, 0) end
+end
+
+-- Forgets what has ended a while ago.
+local function tidy(copies)
+  for i = #copies, 1, -1 do
+    local ended = copies[i].ended
+    if ended and os.time() - ended > KEPT_SECONDS then
+      table.remove(copies, i)
+    end
+  end
 end
 
 local function find(dev, id)
-  for i, record in ipairs(dev.copies or {}) do
+  local copies = dev.copies or {}
+  tidy(copies)
+  for i, record in ipairs(copies) do
     if record.id == id then return record, i end
   end
 end
@@ -137,10 +158,14 @@ local function extended_copy(self, cmd, layout, long)
 end
 
 --- EXTENDED COPY (LID1).
-function copy.lid1(self, cmd, layout) extended_copy(self, cmd, layout, false) end
+function copy.lid1(self, cmd, layout)
+  extended_copy(self, cmd, layout, false)
+end
 
 --- EXTENDED COPY (LID4): the same with longer list identifiers and IMMED.
-function copy.lid4(self, cmd, layout) extended_copy(self, cmd, layout, true) end
+function copy.lid4(self, cmd, layout)
+  extended_copy(self, cmd, layout, true)
+end
 
 -- Results ---------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ local device = {}
 
 local EINVAL <const> = 22
 local ZEROES <const> = 1 << 20      -- bytes of zeroes written at once
+local LOG_BYTES <const> = 8192      -- of what a handler has raised
+local KERNEL_SECTORS <const> = 128  -- hw_max_sectors unless somebody sets it
 
 local Dev = {}
 Dev.__index = Dev
@@ -190,7 +192,7 @@ local function abilities(dev)
   local info = dev.store:info()
   if info.read_only then dev.read_only = true end
   return { read = true, write = not info.read_only,
-           unmap = info.discards and not info.read_only,
+           unmap = info.discards,
            flush = info.volatile_cache, zero = not info.read_only }
 end
 
@@ -231,6 +233,11 @@ local function open(h, handle, fields)
   dev.can.eject = dev.removable
   -- Without anything to flush there is no cache that could be lost.
   if not dev.can.flush then dev.write_cache = false end
+  if dev.max_sectors == KERNEL_SECTORS then
+    core.log("info", dev.hba .. "/" .. dev.name, ("a command moves at most %d "
+      .. "blocks, which is the kernel's own limit: write hw_max_sectors=2048 "
+      .. "to the device's control file for more"):format(dev.max_sectors))
+  end
   publish(dev, handle)
   if dev.kind.opened then dev.kind.opened(dev) end
 end
@@ -256,6 +263,7 @@ function change.size(dev, fields)
     error(("shrinking from %d to %d bytes would cut off data: resize with "
            .. "--force if that is meant"):format(dev.size, size), 0)
   end
+  if size ~= dev.size and dev.kind.resize then dev.kind.resize(dev, size) end
   if dev.store and dev.store:size() < size then dev.store:resize(size) end
   if size == dev.size then return end
   dev.size = size
@@ -263,7 +271,9 @@ function change.size(dev, fields)
   dev:set { attention = scsi.CAPACITY_DATA_HAS_CHANGED }
 end
 
-function change.config()
+-- targetcli restores a saved device by writing what it has already.
+function change.config(dev, fields)
+  if fields.config == dev.config then return end
   error("the configuration of a running device cannot change: delete the "
         .. "device and create it again", 0)
 end
@@ -295,7 +305,10 @@ local function is_io_error(err)
   return getmetatable(err) == core.io_error
 end
 
-local function log(dev, text) core.log("error", dev.hba .. "/" .. dev.name, text) end
+local function log(dev, text)
+  if #text > LOG_BYTES then text = text:sub(1, LOG_BYTES) .. " ..." end
+  core.log("error", dev.hba .. "/" .. dev.name, text)
+end
 
 -- Status byte and sense bytes for what a command raised.
 local function fail(dev, err, traceback, bytes)

@@ -23,7 +23,10 @@ local function unsupported() error(scsi.INVALID_COMMAND_OPERATION_CODE) end
 
 -- The service action is in byte 1, or in bytes 8 and 9 of opcode 7Fh.
 local function action_of(cmd)
-  if cmd.opcode == 0x7F then return cmd:u16(8) end
+  if cmd.opcode == 0x7F then
+    if #cmd.cdb < 10 then error(scsi.INVALID_FIELD_IN_CDB:at(7)) end
+    return cmd:u16(8)
+  end
   return cmd:u8(1) & 0x1F
 end
 
@@ -98,8 +101,9 @@ local function actions_of(dev, opcode)
 end
 
 local function attention(dev, routes)
+  local passes <const> = dev.kind.passes_attention or PASSES_ATTENTION
   return function(self, cmd)
-    if not PASSES_ATTENTION[cmd.opcode] then
+    if not passes[cmd.opcode] then
       local raised = dev.attention
       if raised then
         dev:set { attention = false }

@@ -72,9 +72,10 @@ local function listeners(add)
       served = true
       add(fine(("tcmu-lua serves, process %d"):format(other.pid)))
     else
-      add(bad(("process %d (%s) listens to TCMU events too, and may answer " ..
-        "for devices of ours: type 'kill %d', or keep their subtypes apart")
-        :format(other.pid, other.name, other.pid)))
+      add(bad(("process %d (%s) listens to TCMU events too; one made with " ..
+        "libtcmu, such as tcmu-runner, makes the enable of our devices fail " ..
+        "with ENOENT: type 'kill %d', or make them with 'tcmu-lua create', " ..
+        "which knows"):format(other.pid, other.name, other.pid)))
     end
   end
   if not served then

@@ -29,8 +29,8 @@ local function load_file(dev)
   if not file then return {} end
   local text = file:read("a"):gsub("%z+$", "")
   file:close()
-  local whose, body = text:match("^" .. HEAD .. "\n([^\n]*)(\n.*\n)end\n$")
-  if whose ~= dev.config then return {} end
+  local head, whose, body = text:match("^([^\n]*)\n([^\n]*)(\n.*\n)end\n$")
+  if head ~= HEAD or whose ~= dev.config then return {} end
   local values = {}
   for name, number in body:gmatch("\n([%w_]+)=(%-?%d+)") do
     values[name] = math.tointeger(number)
@@ -69,7 +69,8 @@ local function store_file(dev, path, values)
     local store <close> = core.store.file(path, "c", ROOM)
     store:write(buffer, 0, true)
   end)
-  if not ok then
+  if not ok and not dev.cannot_keep then
+    dev.cannot_keep = true          -- once is enough
     core.log("warning", dev.hba .. "/" .. dev.name,
       ("what the device has to remember is lost with a restart (%s): create "
        .. "the directory"):format(tostring(why)))
@@ -83,7 +84,7 @@ function keep.read(dev)
 end
 
 --- Remembers these, or forgets those that are false; on stable storage when it
--- returns.  A directory that is missing costs a line in the log.  Waits.
+-- returns.  A directory that is missing costs one line in the log.  Waits.
 function keep.change(dev, changes)
   local values = {}
   for name, value in pairs(keep.read(dev)) do values[name] = value end

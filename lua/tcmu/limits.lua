@@ -11,8 +11,9 @@ local UNMAP_BLOCKS <const> = 1 << 20
 local UNMAP_DESCRIPTORS <const> = (4096 - 8) // 16
 local UNMAP_GRANULE <const> = 4096      -- bytes: a page, a file system block
 
--- WRITE SAME may have to write what it says, so it ends within a sane time.
-local WRITE_SAME_BYTES <const> = 64 << 20
+-- WRITE SAME may have to write what it says, so it ends within a sane time; and
+-- all forms of it take what the shortest can name.
+local WRITE_SAME_BYTES <const>, WRITE_SAME_BLOCKS <const> = 64 << 20, 0xFFFF
 
 -- COMPARE AND WRITE has one byte for its length.
 local COMPARE_BLOCKS <const> = 255
@@ -33,7 +34,8 @@ function limits.of(dev)
     unmap_descriptors = unmap and UNMAP_DESCRIPTORS or 0,
     unmap_granularity = unmap and math.max(1, UNMAP_GRANULE // dev.block_size)
                         or 0,
-    write_same = math.max(1, WRITE_SAME_BYTES // dev.block_size),
+    write_same = math.min(WRITE_SAME_BLOCKS,
+                          math.max(1, WRITE_SAME_BYTES // dev.block_size)),
     compare = math.min(COMPARE_BLOCKS, dev.max_sectors),
     atomic = math.min(math.max(1, ATOMIC_BYTES // dev.block_size),
                       dev.max_sectors),

@@ -12,7 +12,7 @@ local log_pages = {}
 local CUMULATIVE <const> = 1        -- PC 01b
 local ALL_SUBPAGES <const> = 0xFF
 local SUPPORTED <const> = 0x00
-local BINARY_LIST <const> = 0x03    -- FORMAT AND LINKING 11b (SPC-4 7.3.2.2.2.5)
+local BINARY_LIST <const> = 0x03    -- FORMAT AND LINKING 11b
 
 local function always() return true end
 

@@ -12,6 +12,8 @@ local medium = {}
 
 local REMOVAL_PREVENTED <const> = sense.constant.MEDIUM_REMOVAL_PREVENTED
 local NOT_PRESENT <const> = sense.constant.MEDIUM_NOT_PRESENT_TRAY_OPEN
+local CHANGED <const> =
+  sense.constant.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED
 
 -- What a drive without a medium does not answer; all else is about the drive.
 local NEEDS_MEDIUM <const> = {}
@@ -27,26 +29,71 @@ for _, id in ipairs {
 } do NEEDS_MEDIUM[scsi[id]] = true end
 
 local function absent(cmd)
-  if NEEDS_MEDIUM[cmd.opcode] then error(NOT_PRESENT) end
+  local needs = cmd.dev.kind.needs_medium or NEEDS_MEDIUM
+  if needs[cmd.opcode] then error(NOT_PRESENT) end
 end
+
+--- False while the medium is ejected.
+function medium.present(dev) return dev.not_ready ~= absent end
 
 local function prevented(dev)
   return dev.prevented_at == dev.handle():resets()
 end
 
-local function eject(self, dev)
-  if dev.not_ready == absent then return end
+--- Takes the medium out; raises if that is prevented.
+-- `kind.ejected(self, dev)` hears of it.  Waits.
+function medium.eject(self, dev)
+  if prevented(dev) then error(REMOVAL_PREVENTED) end
+  if not medium.present(dev) then return end
   local tcmu <const> = require "tcmu"
   -- What is being written still comes to its end.
   local _ <close> = tcmu.lock(self, 0, dev.size)
   if dev.can.flush then dev:flush(0, dev.size) end
   dev:set { not_ready = absent }
+  if dev.kind.ejected then dev.kind.ejected(self, dev) end
 end
 
--- No unit attention: it would hit who has just loaded, and the blocks are those
--- of before.
-local function load_medium(dev)
-  if dev.not_ready == absent then dev:set { not_ready = false } end
+--- Puts the medium in; raises if that is prevented.  No unit attention: it
+-- would hit who has just loaded, and the blocks are those of before.  Unless
+-- `kind.loading(self, dev)` has seen to another medium: that has to be told.
+-- May wait.
+function medium.load(self, dev)
+  if prevented(dev) then error(REMOVAL_PREVENTED) end
+  if medium.present(dev) then return end
+  if dev.kind.loading then
+    dev.kind.loading(self, dev)
+    dev:set { attention = CHANGED }
+  end
+  dev:set { not_ready = false }
+end
+
+-- Whether the handler can give another medium: the table that its `open`
+-- returned has a function `reload(self)` that opens a store.
+local function reloads(self) return type(self) == "table" and self.reload end
+
+--- For `kind.ejected`: lets go of the store if there is `reload`, so that its
+-- file can be taken away.
+function medium.release(self, dev)
+  if not reloads(self) then return end
+  local store <const> = dev.store
+  dev.store, self.store = nil, nil
+  dev.handle():set("store", nil)
+  -- What still reads keeps it open; then it closes with the last reference.
+  pcall(store.close, store)
+end
+
+--- For `kind.loading`: the store of the medium that is there now, or, without
+-- `reload`, that of before.  Raises MEDIUM NOT PRESENT if there is none.
+function medium.reload(self, dev)
+  if reloads(self) then
+    local good, store = pcall(self.reload, self)
+    if not good then
+      require("tcmu").log(tostring(store), "error")
+      error(NOT_PRESENT)
+    end
+    dev.store, self.store = store, store
+    dev.handle():set("store", store)
+  end
 end
 
 --- START STOP UNIT.  There is nothing to spin and no power to save, so every
@@ -57,8 +104,7 @@ function medium.start_stop_unit(self, cmd, layout)
   if guard.field(cmd, layout, "power_condition") ~= 0 then return end
   local start <const> = guard.field(cmd, layout, "start") == 1
   if guard.field(cmd, layout, "loej") == 1 then
-    if prevented(dev) then error(REMOVAL_PREVENTED) end
-    if start then load_medium(dev) else eject(self, dev) end
+    if start then medium.load(self, dev) else medium.eject(self, dev) end
   elseif not start and dev.can.flush
          and guard.field(cmd, layout, "no_flush") == 0 then
     dev:flush(0, dev.size)

@@ -91,6 +91,15 @@ local PROVISIONING <const> = {
   changeable = function() return ("\0"):rep(12) end,
 }
 
+--- A page of which nothing can be changed, for kinds that have such.
+function mode.fixed(code, body)
+  return {
+    code = code,
+    body = function() return body end,
+    changeable = function() return ("\0"):rep(#body) end,
+  }
+end
+
 --- The pages of a disk, in ascending order.
 mode.disk = { RECOVERY, CACHING, CONTROL, CONTROL_EXTENSION, EXCEPTIONS,
               PROVISIONING }
@@ -108,34 +117,12 @@ local function body_of(dev, page, control)
   return page.body(control == DEFAULT and opened[dev] or settings_of(dev))
 end
 
--- MODE SENSE ----------------------------------------------------------------
+-- Header and block descriptor ------------------------------------------------
 
--- A page with its header, in the short or the subpage format (SPC-4 7.5.7).
-local function whole(page, body)
-  if page.subcode then
-    return string.pack(">BBs2", 0x40 | page.code, page.subcode, body)
-  end
-  return string.pack(">Bs1", page.code, body)
-end
-
--- All pages in one string; refuses a page or a subpage that does not exist.
-local function pages_for(dev, layout, wanted, subpage, control)
-  local out, known = {}, wanted == ALL_PAGES
-  for _, page in ipairs(pages_of(dev)) do
-    local subcode = page.subcode or 0
-    if wanted == page.code or wanted == ALL_PAGES then
-      known = true
-      if subcode == subpage or subpage == ALL_SUBPAGES then
-        out[#out + 1] = whole(page, body_of(dev, page, control))
-      end
-    end
-  end
-  if not known then guard.refuse(layout, "page_code") end
-  if #out == 0 or wanted == ALL_PAGES and subpage ~= 0
-                  and subpage ~= ALL_SUBPAGES then
-    guard.refuse(layout, "subpage_code")
-  end
-  return table.concat(out)
+local function wrong_at(at, bits)
+  local left = bits and 7
+  while left and bits & 1 << left == 0 do left = left - 1 end
+  error(BAD_FIELD:at_param(at, left))
 end
 
 -- SBC-3 6.4.2: the short descriptor says FFFFFFFFh where the number does not
@@ -144,39 +131,6 @@ local function block_descriptor(dev, long)
   local blocks <const> = dev.size // dev.block_size
   if long then return string.pack(">I8I4I4", blocks, 0, dev.block_size) end
   return string.pack(">I4I4", math.min(blocks, 0xFFFFFFFF), dev.block_size)
-end
-
---- MODE SENSE (6) and (10).
-function mode.sense(_, cmd, layout)
-  local dev <const> = cmd.dev
-  local control <const> = guard.field(cmd, layout, "pc")
-  if control > DEFAULT then error(NO_SAVING) end
-  local pages = pages_for(dev, layout, guard.field(cmd, layout, "page_code"),
-                          guard.field(cmd, layout, "subpage_code"), control)
-
-  local long <const> = guard.field(cmd, layout, "llbaa") == 1
-  local descriptor = ""
-  if guard.field(cmd, layout, "dbd") == 0 then
-    descriptor = block_descriptor(dev, long)
-  end
-  local writable <const> = dev.can.write and not dev.read_only
-                           and not dev.software_protected
-  local specific <const> = bit(not writable, WP) | DPOFUA
-  if layout.length == 6 then
-    return string.pack(">BBBs1", 3 + #descriptor + #pages, 0, specific,
-                       descriptor) .. pages
-  end
-  return string.pack(">I2BBBBs2", 6 + #descriptor + #pages, 0, specific,
-                     bit(long and descriptor ~= "", 0x01), 0,
-                     descriptor) .. pages
-end
-
--- MODE SELECT ---------------------------------------------------------------
-
-local function wrong_at(at, bits)
-  local left = bits and 7
-  while left and bits & 1 << left == 0 do left = left - 1 end
-  error(BAD_FIELD:at_param(at, left))
 end
 
 -- A descriptor may repeat what is; formatting is not done here.
@@ -197,6 +151,82 @@ local function check_descriptor(dev, list, at, length, long)
   if blocks ~= 0 and blocks ~= full then wrong_at(at) end
   if block_size ~= dev.block_size then wrong_at(at + size - 3) end
 end
+
+--- True if nothing keeps initiators from writing.
+function mode.writable(dev)
+  return dev.can.write and not dev.read_only and not dev.software_protected
+end
+
+-- What another kind has as its `mode_header`: DEVICE-SPECIFIC PARAMETER, the
+-- block descriptor, and check(dev, list, at, length, long) for those of a
+-- MODE SELECT, whose descriptor of `length` bytes is at `at`.  It raises, or
+-- returns a function that does what they ask for, or nothing.  `alone`: page 0
+-- stands for header and descriptor without a page.
+local DISK_HEADER <const> = {
+  specific = function(dev) return bit(not mode.writable(dev), WP) | DPOFUA end,
+  descriptor = block_descriptor,
+  check = check_descriptor,
+}
+
+-- MODE SENSE ----------------------------------------------------------------
+
+-- A page with its header, in the short or the subpage format (SPC-4 7.5.7).
+local function whole(page, body)
+  if page.subcode then
+    return string.pack(">BBs2", 0x40 | page.code, page.subcode, body)
+  end
+  return string.pack(">Bs1", page.code, body)
+end
+
+-- All pages in one string; refuses a page or a subpage that does not exist.
+local function pages_for(dev, layout, wanted, subpage, control)
+  if wanted == 0 and subpage == 0 and dev.kind.mode_header
+     and dev.kind.mode_header.alone then
+    return ""
+  end
+  local out, known = {}, wanted == ALL_PAGES
+  for _, page in ipairs(pages_of(dev)) do
+    local subcode = page.subcode or 0
+    if wanted == page.code or wanted == ALL_PAGES then
+      known = true
+      if subcode == subpage or subpage == ALL_SUBPAGES then
+        out[#out + 1] = whole(page, body_of(dev, page, control))
+      end
+    end
+  end
+  if not known then guard.refuse(layout, "page_code") end
+  if #out == 0 or wanted == ALL_PAGES and subpage ~= 0
+                  and subpage ~= ALL_SUBPAGES then
+    guard.refuse(layout, "subpage_code")
+  end
+  return table.concat(out)
+end
+
+--- MODE SENSE (6) and (10).
+function mode.sense(_, cmd, layout)
+  local dev <const> = cmd.dev
+  local control <const> = guard.field(cmd, layout, "pc")
+  if control > DEFAULT then error(NO_SAVING) end
+  local pages = pages_for(dev, layout, guard.field(cmd, layout, "page_code"),
+                          guard.field(cmd, layout, "subpage_code"), control)
+
+  local header <const> = dev.kind.mode_header or DISK_HEADER
+  local long <const> = guard.field(cmd, layout, "llbaa") == 1
+  local descriptor = ""
+  if guard.field(cmd, layout, "dbd") == 0 then
+    descriptor = header.descriptor(dev, long)
+  end
+  local specific <const> = header.specific(dev)
+  if layout.length == 6 then
+    return string.pack(">BBBs1", 3 + #descriptor + #pages, 0, specific,
+                       descriptor) .. pages
+  end
+  return string.pack(">I2BBBBs2", 6 + #descriptor + #pages, 0, specific,
+                     bit(long and descriptor ~= "", 0x01), 0,
+                     descriptor) .. pages
+end
+
+-- MODE SELECT ---------------------------------------------------------------
 
 local function page_called(dev, code, subcode)
   for _, page in ipairs(pages_of(dev)) do
@@ -262,7 +292,8 @@ function mode.select(_, cmd, layout)
   if #list < at then error(BAD_LENGTH) end
   local long <const> = not short and list:byte(5) & 0x01 ~= 0
   local descriptor = short and list:byte(4) or string.unpack(">I2", list, 7)
-  check_descriptor(dev, list, at, descriptor, long)
+  local header <const> = dev.kind.mode_header or DISK_HEADER
+  local take = header.check(dev, list, at, descriptor, long)
   at = at + descriptor
 
   local settings = settings_of(dev)
@@ -272,6 +303,7 @@ function mode.select(_, cmd, layout)
     if page.change then page.change(settings, body) end
   end
   apply(dev, settings)
+  if take then take() end
 end
 
 return mode

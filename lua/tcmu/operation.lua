@@ -1,4 +1,4 @@
---- What a device does for longer than a command lasts: FORMAT UNIT and SANITIZE.
+--- What a device does for longer than a command lasts: FORMAT UNIT, SANITIZE.
 --
 -- An operation belongs to the device: the command that started it may be
 -- aborted, the operation goes on, also after a restart of the host.  Meanwhile
@@ -18,8 +18,12 @@ local sense = require "tcmu.sense"
 
 local operation = {}
 
+-- Milliseconds after each part (a MiB when writing).  An operation has all day,
+-- its neighbours on the same disks have not: it writes 200 MiB/s at most.
+local PAUSE <const> = 5
+
 local ERASE_STEP <const> = 64 << 20 -- bytes between two looks at the clock
-local KEEP_STEP <const> = 1 << 30   -- bytes after which progress is written down
+local KEEP_STEP <const> = 1 << 30   -- bytes between two notes of the progress
 
 local function known(name)
   return assert(sense.constant[name], name)
@@ -130,17 +134,24 @@ local function remembered(dev)
   return fits and job
 end
 
--- A task of its own.
+local function wake_all(list)
+  for _, wake in ipairs(list) do wake() end
+end
+
+-- A task of its own.  `waiting` has who waits for it to have begun for good,
+-- and who for its end.
 local function perform(dev, job, waiting)
   local kept = job.done
   remember(dev, job)
+  job.begun = true
+  wake_all(waiting.begun)
   local ok, why = pcall(work[job.how], dev, job, function(done)
     job.done = done
     if done - kept >= KEEP_STEP then
       kept = done
       remember(dev, job)
     end
-    core.sleep(0)               -- the others of this shard have their turn
+    core.sleep(PAUSE)
   end)
   remember(dev, nil)
   if ok then
@@ -152,31 +163,42 @@ local function perform(dev, job, waiting)
              ("%s failed after %d of %d bytes: %s"):format(
                KINDS[job.kind].name, job.done, job.total, tostring(why)))
   end
-  for _, wake in ipairs(waiting) do wake() end
+  wake_all(waiting.ended)
 end
 
-local function begin(dev, job, waiting)
+local function begin(dev, job)
+  local waiting = { begun = {}, ended = {} }
   dev.operation = job
   dev:set { not_ready = refuse }
   core.spawn(perform, dev, job, waiting)
+  return waiting
 end
 
---- Starts an operation and waits for its end unless `immed`.  `job` is { kind =
+-- Waits for one of both.
+local function await(list)
+  core.await(function(wake) list[#list + 1] = wake end)
+end
+
+--- Starts an operation and waits for its end, or with `immed` until a restart
+-- would know of it.  `job` is { kind =
 -- "sanitize" or "format", how = "overwrite" or "erase", and for overwrite
 -- pattern = a block, passes =, invert = 0 or 1 }.  Commands that were there
 -- first come to their end before.  Waits; raises.
 function operation.run(self, dev, job, immed)
-  local waiting = {}
+  local waiting
   job.done, job.total = 0, dev.size * (job.passes or 1)
   do
     local _ <close> = core.lock(self, 0, dev.size)
     -- Somebody else may have been quicker.
     local other = dev.operation
     if other and not other.failed then error(operation.sense(dev)) end
-    begin(dev, job, waiting)
+    waiting = begin(dev, job)
   end
-  if immed then return end
-  core.await(function(wake) waiting[#waiting + 1] = wake end)
+  if immed then
+    if not job.begun then await(waiting.begun) end
+    return
+  end
+  await(waiting.ended)
   if job.failed then error(KINDS[job.kind].failed) end
 end
 
@@ -186,7 +208,7 @@ function operation.resume(dev)
   if not job then return end
   core.log("info", dev.hba .. "/" .. dev.name, ("goes on with %s at byte %d "
            .. "of %d"):format(KINDS[job.kind].name, job.done, job.total))
-  begin(dev, job, {})
+  begin(dev, job)
 end
 
 --- Ends the state after a SANITIZE that failed, if it allowed that (AUSE).

@@ -18,11 +18,15 @@ local UNITS <const> = { [""] = 1, k = 1 << 10, m = 1 << 20, g = 1 << 30,
 --- Bytes from "512", "64K", "1.5M", "10GiB": nil and a message if it is none.
 function option.parse_size(text)
   local number, unit = text:lower():match("^(%d+%.?%d*)%s*([kmgtp]?)i?b?$")
-  local bytes = number and tonumber(number) * UNITS[unit]
-  if not bytes or bytes >= 2 ^ 63 or bytes % 1 ~= 0 then
+  number, unit = tonumber(number), UNITS[unit]
+  local bytes
+  if number and number <= math.maxinteger // unit then
+    bytes = math.tointeger(number * unit)
+  end
+  if not bytes then
     return nil, ("'%s' is not a size such as 512M or 10G"):format(text)
   end
-  return math.tointeger(bytes)
+  return bytes
 end
 
 local parse = {}
@@ -66,27 +70,45 @@ function parse.choice(text, declared)
     table.concat(declared.values, ", "), suggest.hint(text, declared.values))
 end
 
-local function declare(type, about, extra)
-  assert(_G.type(about) == "string", "an option needs a text that says what it is")
+-- Whether a default is what the type's text would have become.
+local fits = {
+  string = function(v) return type(v) == "string" end,
+  integer = function(v) return math.type(v) == "integer" end,
+  number = function(v) return type(v) == "number" end,
+  size = function(v) return math.type(v) == "integer" and v >= 0 end,
+  boolean = function(v) return type(v) == "boolean" end,
+  choice = function(v, declared)
+    return type(v) == "string" and parse.choice(v, declared) ~= nil
+  end,
+}
+fits.path = fits.string
+
+local function declare(kind, about, extra)
+  assert(type(about) == "string", "an option needs a text that says what it is")
   counter = counter + 1
-  local declared = { type = type, about = about, order = counter }
+  local declared = { type = kind, about = about, order = counter }
   for key, value in pairs(extra or {}) do declared[key] = value end
+  local default <const> = declared.default
+  if default ~= nil and not fits[kind](default, declared) then
+    error(("the default of an option of type %s cannot be %s")
+          :format(kind, tostring(default)), 3)
+  end
   return setmetatable(declared, meta)
 end
 
 -- tcmu.option.TYPE "about" or tcmu.option.TYPE { "about", default = value }.
 -- An option without a default has to be given.
-local function declarer(type)
+local function declarer(kind)
   return function(about)
-    if _G.type(about) == "string" then return declare(type, about) end
-    return declare(type, about[1], { default = about.default,
+    if type(about) ~= "table" then return declare(kind, about) end
+    return declare(kind, about[1], { default = about.default,
                                      optional = about.optional })
   end
 end
 
-for _, type in ipairs { "string", "path", "integer", "number", "size",
+for _, kind in ipairs { "string", "path", "integer", "number", "size",
                         "boolean" } do
-  option[type] = declarer(type)
+  option[kind] = declarer(kind)
 end
 
 --- tcmu.option.choice { "about", "ro", "rw", default = "rw" }

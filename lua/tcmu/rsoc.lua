@@ -32,7 +32,9 @@ local ALL <const>, PLAIN <const>, WITH_ACTION <const> = 0, 1, 2
 -- Command timeouts descriptor: no time is promised, none is recommended.
 local TIMEOUTS <const> = string.pack(">I2BBI4I4", 0x0A, 0, 0, 0, 0)
 
-local function commands(dev)
+--- All commands of a device, those that the kernel answers among them, as
+-- tcmu.offer lists them.
+function rsoc.commands(dev)
   local list, seen = offer.list(dev), {}
   for _, entry in ipairs(list) do
     seen[entry.opcode << 16 | (entry.action or 0)] = true
@@ -59,7 +61,7 @@ end
 
 local function all(dev, timeouts)
   local out = {}
-  for _, entry in ipairs(commands(dev)) do
+  for _, entry in ipairs(rsoc.commands(dev)) do
     local flags = (timeouts and 0x02 or 0) | (entry.action and 0x01 or 0)
     out[#out + 1] = string.pack(">BBI2BBI2", entry.opcode, 0,
                                 entry.action or 0, 0, flags, length_of(entry))
@@ -93,7 +95,7 @@ local function look_up(dev, opcode, action)
   local kind <const> = dev.kind.layouts
   if cdb.has_actions(opcode, kind) then grouped = true
   elseif cdb.layout(opcode, nil, kind) then grouped = false end
-  for _, entry in ipairs(commands(dev)) do
+  for _, entry in ipairs(rsoc.commands(dev)) do
     if entry.opcode == opcode then
       grouped = entry.action ~= nil
       if (entry.action or 0) == action then found = entry end

@@ -92,8 +92,9 @@ end
 --- Adds a device.  `path` names a handler's file, or is "=NAME\n" and the
 -- handler's source.  Options: size (bytes), block_size, options (the text
 -- after "handler/"), write_cache, read_only, cmd_time_out (seconds),
--- max_sectors, name, state_dir, serial, vendor, product, revision, company_id, and kernel
--- = { ring_size =, data_size =, caps =, version =, block_pages = }.
+-- max_sectors, name, state_dir, reservations, serial, vendor, product,
+-- revision, company_id, and kernel = { ring_size =, data_size =, caps =,
+-- version =, block_pages = }.
 -- @return the device; or nil, why and errno if its handler refuses it
 function Host:device(path, options)
   options = options or {}
@@ -117,6 +118,7 @@ function Host:device(path, options)
     serial = options.serial or "", vendor = options.vendor or "",
     product = options.product or "", revision = options.revision or "",
     company_id = options.company_id or "", state_dir = options.state_dir,
+    reservations = options.reservations,
   })
   local report = await_report(self, id, "add")
   if report.status ~= 0 then

@@ -3,6 +3,7 @@
 -- Both zero all that they name, however it is aligned; what is unmapped reads
 -- as zeroes (LBPRZ), which stores and handlers see to.
 
+local core = require "tcmu.core"
 local extent = require "tcmu.extent"
 local guard = require "tcmu.guard"
 local limits = require "tcmu.limits"
@@ -43,7 +44,6 @@ end
 --- UNMAP: nothing is unmapped unless the whole list is right.
 function thin.unmap(self, cmd, layout)
   local dev <const> = cmd.dev
-  local tcmu <const> = require "tcmu"
   local list = guard.parameters(cmd, layout)
   if list == "" then return end
   local ranges = unmap_ranges(dev, list)
@@ -51,7 +51,7 @@ function thin.unmap(self, cmd, layout)
   for _, range in ipairs(ranges) do
     local offset = range[1] * dev.block_size
     local length = range[2] * dev.block_size
-    local _ <close> = tcmu.lock(self, offset, length)
+    local _ <close> = core.lock(self, offset, length)
     dev:unmap(offset, length)
   end
 end

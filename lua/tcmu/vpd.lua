@@ -96,7 +96,7 @@ local function third_party_copy(dev)
 end
 
 -- B0h, in the length of SBC-3 (3Ch).  WSNZ is 1: WRITE SAME of 0 blocks is
--- refused rather than taken for "to the end", which no limit could bound.
+-- refused rather than taken for "to the end", which no lock is taken for.
 local function block_limits(dev)
   local most <const> = limits.of(dev)
   local valid <const> = most.unmap_granularity > 0 and 1 << 31 or 0

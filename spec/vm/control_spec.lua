@@ -4,7 +4,7 @@
 
 local guest = require "spec.vm.guest"
 
-local CORE <const> = "/sys/kernel/config/target/core/"
+local TARGET <const> = "/sys/kernel/config/target/"
 local ARGS <const> = "--shards 2 --budget 5000"
 local MIB <const> = 1 << 20
 
@@ -134,8 +134,10 @@ describe("control", function()
       assert.matches("is mounted on /mnt", why, 1, true)
       guest.sh "umount /mnt; ./tcmu-lua delete d"
       assert.is_false(guest.exists(path))
-      assert.equal(1, (guest.try("ls -d %suser_*", CORE)))
-      assert.equal(1, (guest.try "ls -d /sys/kernel/config/target/loopback/n*"))
+      local left = guest.names(TARGET .. "core")
+      assert.same({ "alua" }, left)
+      left = table.concat(guest.names(TARGET .. "loopback"), " ")
+      assert.is_nil(left:find("naa.", 1, true))
     end)
   end)
 
@@ -241,8 +243,20 @@ END]]
       end)
       serve():wait_for_log "hangs in rmdir"
       assert.equal(0, hung:wait(10))
+      guest.mkdir(dev.dir)              -- for the clean-up to remove
       assert.is_true(guest.loop(ram()):size() > 0)
     end)
+  end)
+
+  it("makes disks beside tcmu-runner, which refuses all but its own", function()
+    guest.sh "mkdir -p /run/dbus /etc/tcmu; dbus-daemon --system --fork"
+    local runner = guest.start "exec tcmu-runner"
+    guest.sh "sleep 3"
+    serve()
+    local path = guest.sh "./tcmu-lua create d --handler ram --size 8M --disk"
+    guest.sh("dd if=%s of=/dev/null bs=1M status=none", path:match "/dev/%S+")
+    guest.sh "./tcmu-lua delete d"
+    assert.is_true(runner:running())
   end)
 
   it("does not start beside another tcmu-lua", function()

@@ -53,6 +53,19 @@ local function look(path, args)
   return found, "loaded, and opened as a simulated device"
 end
 
+-- The findings for tcmu.probe, in lines that start with a word and a tab.
+local function print_facts(args, env)
+  local path, why = places.find(env, args.handler)
+  local found
+  if path and args.options then
+    found, why = survey.check(path, args.options)
+  elseif path then
+    found, why = survey.load(path)
+  end
+  print(found and found.text or "refused\t" .. why:gsub("[\t\n]", " "))
+  return found and 0 or 1
+end
+
 return {
   name = "check",
   about = "Load a handler, open a simulated device, tell who answers what.",
@@ -65,9 +78,11 @@ return {
       :default "64M":description "Size of the device."
     command:option "--block-size":argname "N":convert(values.block_size)
       :default "512":description "Bytes of a block."
+    command:flag "--facts":hidden(true)
   end,
 
   run = function(args, env)
+    if args.facts then return print_facts(args, env) end
     local path, missing = places.find(env, args.handler)
     if not path then return nil, missing end
     local found, text = look(path, args)

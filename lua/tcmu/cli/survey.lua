@@ -126,7 +126,7 @@ function read.command(found, opcode, action, who, name)
 end
 
 local function parsed(text)
-  local found = { options = {}, types = {}, commands = {} }
+  local found = { options = {}, types = {}, commands = {}, text = text }
   for line in text:gmatch("[^\n]+") do
     local fields = {}
     for field in (line .. "\t"):gmatch("([^\t]*)\t") do
@@ -153,7 +153,7 @@ end
 --- Loads a handler and nothing more.  The survey, here and below: { name,
 -- about, kind, options = lines, types = option types by name, commands = list
 -- of { opcode, action or nil, name, who = "store", "read", "write", "on" or
--- "default" } }.
+-- "default" }, text = all of it in lines of fields }.
 -- @return the survey; or nil and why not, see tcmu.cli.blame
 function survey.load(path) return run(path, "load") end
 

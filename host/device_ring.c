@@ -1,0 +1,149 @@
+/* device_ring.c - a device and its ring: entries in, completions out.
+ *
+ * Both are bounded and batched: so many entries in one turn of the loop, and
+ * one write() for all completions of it.
+ */
+#include "device.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cmd.h"
+#include "log.h"
+
+enum {
+  DRAIN_MAX = 256,              /* commands in one pass over a ring */
+  TMR_LUN_RESET = 5,
+};
+
+void device_mark_dirty(struct device *d)
+{
+  if (d->dirty)
+    return;
+  d->dirty = true;
+  LIST_INSERT_HEAD(&d->shard->dirty, d, dirty_link);
+}
+
+void device_flush(struct device *d)
+{
+  int32_t any = 0;
+
+  if (d->gone || !d->ring || !ring_publish(d->ring))
+    return;
+  d->writes++;
+  while (write(d->fd, &any, sizeof(any)) < 0)
+    if (errno != EINTR) {
+      if (errno != EIO)         /* EIO: the device is being removed */
+        log_error(d->name, "the kernel takes no completions: %s",
+                  strerror(errno));
+      return;
+    }
+}
+
+void device_orphan_all(struct device *d)
+{
+  struct cmd *c, *next;
+
+  if (d->by_id)
+    memset(d->by_id, 0, d->by_id_room * sizeof(*d->by_id));
+  for (c = TAILQ_FIRST(&d->outstanding); c; c = next) {
+    next = TAILQ_NEXT(c, link);
+    cmd_orphan(c);
+  }
+}
+
+static void park(struct device *d)
+{
+  d->parked = true;
+  uv_poll_stop(&d->poll);
+  log_error(d->name, "the ring is broken (%s); the device is parked: restart "
+            "tcmu-lua, or reset it with: echo 1 >action/reset_ring in its "
+            "configfs directory, and restart", ring_why(d->ring));
+  device_orphan_all(d);
+  device_report_to(d, "parked", -EPROTO, ring_why(d->ring));
+}
+
+static void manage(struct device *d, const struct ring_tmr *tmr)
+{
+  struct cmd *c;
+  uint32_t i;
+
+  if (tmr->type == TMR_LUN_RESET)
+    d->resets++;
+  for (i = 0; i < tmr->count; i++) {
+    c = cmd_by_id(d, ring_tmr_id(tmr, i));
+    if (c)
+      cmd_abort(c);
+  }
+  device_mark_dirty(d);         /* the entry itself is released */
+}
+
+/* Takes entries while *left allows; false if the ring is not empty then. */
+static bool take(struct device *d, int *left)
+{
+  union ring_entry e;
+
+  for (; *left > 0; --*left) {
+    switch (ring_next(d->ring, &e)) {
+    case RING_EMPTY:
+      return true;
+    case RING_CMD:
+      cmd_take(d, &e.cmd);
+      break;
+    case RING_TMR:
+      manage(d, &e.tmr);
+      break;
+    case RING_RESET:
+      log_warn(d->name, "somebody has reset the ring: commands that were "
+               "running are dropped");
+      device_orphan_all(d);
+      break;
+    case RING_BROKEN:
+      park(d);
+      return true;
+    }
+  }
+  return false;
+}
+
+/* What comes in while completions are told is taken as well, but within one
+ * limit: a busy device must not keep the loop from the others. */
+void device_drain(struct device *d)
+{
+  int left = DRAIN_MAX;
+  bool empty;
+
+  if (!d->ring || d->gone || d->parked)
+    return;
+  d->draining = true;
+  do {
+    empty = take(d, &left);
+    device_mark_dirty(d);       /* PADs and unknown entries are released too */
+    shard_settle(d->shard);
+  } while (empty && !d->parked && ring_pending(d->ring));
+  d->draining = false;
+  if (!empty)
+    shard_unfinished(d->shard, d);
+  else if (TAILQ_EMPTY(&d->outstanding))
+    device_quiet(d);
+}
+
+static void on_event(uv_poll_t *h, int status, int events)
+{
+  struct device *d = h->data;
+  int32_t count;
+
+  (void)events;
+  if (status < 0 || (read(d->fd, &count, sizeof(count)) < 0 &&
+                     errno != EAGAIN && errno != EINTR)) {
+    uv_poll_stop(&d->poll);     /* control will tell that it was removed */
+    return;
+  }
+  device_drain(d);
+}
+
+void device_listen(struct device *d)
+{
+  uv_poll_start(&d->poll, UV_READABLE, on_event);
+}

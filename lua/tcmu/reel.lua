@@ -1,0 +1,203 @@
+--- A tape in one file: where records, filemarks and the end of data are.
+--
+-- The file begins with a label of 512 bytes, "tcmu-lua tape 1\n" and zeroes.
+-- Then objects follow each other without a gap, numbers being big-endian:
+--   record        4 bytes length (1 to FFFFFFh), the data, the length again
+--   filemark      4 bytes of 0
+--   end of data   4 bytes FFFFFFFFh; what comes after it means nothing
+-- so that a tape can be walked both ways.  Whatever is written ends with a new
+-- end of data, in the same write.  All methods that touch the file wait, and
+-- their caller sees to it that one runs at a time.
+
+local core = require "tcmu.core"
+local sense = require "tcmu.sense"
+
+local reel = {}
+local Reel = {}
+Reel.__index = Reel
+
+local LABEL <const> = "tcmu-lua tape 1\n"
+local START <const> = 512
+local WORD <const> = 4
+local END <const> = 0xFFFFFFFF
+local FORMAT_CORRUPTED <const> = sense.constant.MEDIUM_FORMAT_CORRUPTED
+local EARLY <const> = 1 << 20       -- bytes before the end that are a warning
+local FOR_MARKS <const> = 4096      -- bytes that only filemarks may use
+
+local MARKS_AT_ONCE <const> = 1 << 16
+
+--- The most bytes that a record may have.
+reel.most = 8 << 20
+
+--- What a filemark and the end of data have as their length.
+reel.MARK = 0
+reel.END = END
+
+local function word(n) return string.pack(">I4", n) end
+
+--- The reel of a device, rewound; a file of zeroes becomes an empty tape.
+-- Raises a sentence if the file is something else.  Waits.
+function reel.open(dev)
+  local r = setmetatable({
+    dev = dev, word = core.buffer(WORD),
+    late_at = dev.size - math.min(EARLY, dev.size // 8),
+    full_at = dev.size - FOR_MARKS - WORD,
+  }, Reel)
+  r:rewind()
+  if dev.size < 16 * FOR_MARKS then
+    error(("a tape of %d bytes is too small: it needs %d at least"):format(
+          dev.size, 16 * FOR_MARKS), 0)
+  end
+  local label = core.buffer(START)
+  dev:read(label, 0)
+  local text = label:get()
+  if text:sub(1, #LABEL) == LABEL then return r end
+  if text:find("[^\0]") then
+    error("the file is no tape of this handler: give the name of a new file, "
+          .. "or empty this one", 0)
+  end
+  if not dev.can.write or dev.read_only then
+    error("an empty file cannot be a tape that is read only: serve it with "
+          .. "mode=rw once", 0)
+  end
+  r:erase()
+  label:put(0, LABEL)
+  dev:write(label, 0, true)
+  return r
+end
+
+--- Where it is: bytes from the start of the file (at), objects and filemarks
+-- from the start of the tape (number, file).
+function Reel:rewind()
+  self.at, self.number, self.file = START, 0, 0
+end
+
+function Reel:at_start() return self.at == START end
+
+--- True where an initiator should come to an end.
+function Reel:late() return self.at >= self.late_at end
+
+function Reel:word_at(at)
+  self.dev:read(self.word, at)
+  return self.word:u32(0)
+end
+
+-- A length as it must be for a record to lie between the ends of the tape.
+local function check(length, room)
+  if length > reel.most or length + 2 * WORD > room then
+    error(FORMAT_CORRUPTED)
+  end
+  return length
+end
+
+--- What comes next: the length of a record, reel.MARK or reel.END.
+function Reel:ahead()
+  if self.at + WORD > self.dev.size then return END end
+  local length = self:word_at(self.at)
+  if length == END then return END end
+  return check(length, self.dev.size - self.at)
+end
+
+--- What lies before: the length of a record, reel.MARK, or nil at the start.
+function Reel:behind()
+  if self:at_start() then return nil end
+  local length = self:word_at(self.at - WORD)
+  return check(length, self.at - START + 2 * WORD)
+end
+
+local function span(length)
+  return length == reel.MARK and WORD or length + 2 * WORD
+end
+
+--- Moves over the object of this length that is ahead.  Does not wait.
+function Reel:forward(length)
+  self.at = self.at + span(length)
+  self.number = self.number + 1
+  if length == reel.MARK then self.file = self.file + 1 end
+end
+
+--- Moves back over the object of this length.  Does not wait.
+function Reel:back(length)
+  self.at = self.at - span(length)
+  self.number = self.number - 1
+  if length == reel.MARK then self.file = self.file - 1 end
+end
+
+--- The data of the record ahead from its start on, as much as `buffer` has
+-- room for.
+function Reel:read(buffer) self.dev:read(buffer, self.at + WORD) end
+
+--- Reads up to `n` records of exactly `length` bytes into `data` from byte `to`
+-- on and moves over them.  Returns how many came before anything else.
+function Reel:read_like(data, to, length, n)
+  local step <const> = length + 2 * WORD
+  n = math.min(n, (self.dev.size - self.at) // step)
+  if n == 0 then return 0 end
+  local image, mark = core.buffer(n * step), word(length)
+  self.dev:read(image, self.at)
+  for i = 0, n - 1 do
+    if image:get(i * step, WORD) ~= mark then return i end
+    data:copy(to + i * length, image, i * step + WORD, length)
+    self:forward(length)
+  end
+  return n
+end
+
+-- `image` is what is to be here, and ends with the end of data.
+local function put(self, image)
+  self.dev:write(image, self.at, false)
+  self.dirty = true
+end
+
+--- How many records of `length` bytes there is room for.
+function Reel:room(length)
+  return math.max(0, self.full_at - self.at) // (length + 2 * WORD)
+end
+
+--- Writes `n` records of `length` bytes, which follow each other in `data` from
+-- byte `from` on.
+function Reel:write(data, from, length, n)
+  local image = core.buffer(n * (length + 2 * WORD) + WORD)
+  local at, mark = 0, word(length)
+  for i = 0, n - 1 do
+    image:put(at, mark)
+    image:copy(at + WORD, data, from + i * length, length)
+    image:put(at + WORD + length, mark)
+    at = at + length + 2 * WORD
+  end
+  image:put(at, word(END))
+  put(self, image)
+  for _ = 1, n do self:forward(length) end
+end
+
+--- Writes up to `n` filemarks and returns how many there was room for.
+function Reel:mark(n)
+  n = math.min(n, math.max(0, self.dev.size - WORD - self.at) // WORD)
+  local left = n
+  while left > 0 do
+    local some = math.min(left, MARKS_AT_ONCE)
+    local image = core.buffer((some + 1) * WORD)
+    image:put(some * WORD, word(END))
+    put(self, image)
+    self.at = self.at + some * WORD
+    self.number, self.file = self.number + some, self.file + some
+    left = left - some
+  end
+  return n
+end
+
+--- Ends the data here.
+function Reel:erase()
+  local image = core.buffer(WORD)
+  image:put(0, word(END))
+  put(self, image)
+end
+
+--- What was written is on stable storage.
+function Reel:sync()
+  if not self.dirty then return end
+  self.dirty = false
+  if self.dev.can.flush then self.dev:flush(0, self.dev.size) end
+end
+
+return reel

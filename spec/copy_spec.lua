@@ -1,0 +1,191 @@
+--- EXTENDED COPY and RECEIVE COPY RESULTS.
+local scsi = require "tcmu.scsi"
+local sense = require "tcmu.sense"
+local sim = require "tcmu.sim"
+
+local make = scsi.cdb
+local BLOCK <const> = 512
+local BLOCKS <const> = 8192
+local COPY_ABORTED <const> = sense.new(0x0A, 0, 0)
+
+describe("EXTENDED COPY", function()
+  local dev, designators
+
+  local function open(path)
+    dev = assert(sim.device(path or "handlers/ram.lua", {
+      size = BLOCK * BLOCKS, serial = "0123456789abcdef" }))
+    local page = dev:cmd(make.inquiry { evpd = true, page_code = 0x83,
+                                        length = 255 }).data
+    designators = {}
+    local at = 5
+    while at < #page do
+      local text = page:sub(at, at + 3 + page:byte(at + 3))
+      designators[#designators + 1] = text
+      at = at + #text
+    end
+  end
+  before_each(function() open() end)
+  after_each(function() dev:close() end)
+
+  local function target(designator)
+    local text = designator or designators[2]
+    return "\xE4\0\0\0" .. text .. ("\0"):rep(24 - #text) .. "\0\0\2\0"
+  end
+
+  local function segment(from, to, blocks, source, destination)
+    return string.pack(">BBI2I2I2xxI2I8I8", 2, 0, 24, from, to, blocks,
+                       source, destination)
+  end
+
+  local function lid1(targets, segments, id, usage)
+    return string.pack(">BBI2xxxxI4I4", id or 1, (usage or 0) << 3, #targets,
+                       #segments, 0) .. targets .. segments
+  end
+
+  local function lid4(targets, segments, id, immed)
+    return string.pack(">BBI2c11BBc3I4c18I2I2I2", 1, 0, 32, ("\0"):rep(11),
+                       immed and 2 or 0, 0xFF, "\0\0\0", id,
+                       ("\0"):rep(18), #targets, #segments, 0)
+           .. targets .. segments
+  end
+
+  local function copy(list, command)
+    return dev:cmd(make[command or "extended_copy_lid1"] { length = #list },
+                   list)
+  end
+
+  local function write(lba, data)
+    dev:cmd(make.write_16 { lba = lba, blocks = #data // BLOCK }, data)
+  end
+
+  local function read(lba, n)
+    return dev:cmd(make.read_16 { lba = lba, blocks = n }).data
+  end
+
+  local function numbered(n)
+    local list = {}
+    for i = 1, n do list[i] = ("%08d"):format(i):rep(BLOCK // 8) end
+    return table.concat(list)
+  end
+
+  it("copies from one place of the disk to another", function()
+    for _, designator in ipairs(designators) do
+      if #designator <= 24 then
+        local data = numbered(300)
+        write(0, data)
+        assert.is.good(copy(lid1(target(designator),
+                                 segment(0, 0, 300, 0, 5000))))
+        assert.equal(data, read(5000, 300))
+        write(5000, ("\0"):rep(#data))
+      end
+    end
+  end)
+
+  it("copies in Lua as well, and by the long form", function()
+    dev:close()
+    open "handlers/ramdisk.lua"
+    local data = numbered(5)
+    write(7, data)
+    assert.is.good(copy(lid4(target(), segment(0, 0, 5, 7, 100), 1 << 20),
+                        "extended_copy_lid4"))
+    assert.equal(data, read(100, 5))
+  end)
+
+  it("copies what overlaps as if it did not", function()
+    local data = numbered(4000)
+    for _, to in ipairs { 10, 100 } do
+      write(50, data:sub(1, 2000 * BLOCK))
+      write(2050, data:sub(2000 * BLOCK + 1))
+      assert.is.good(copy(lid1(target(), segment(0, 0, 4000, 50, to))))
+      assert.is_true(data == read(to, 2000) .. read(to + 2000, 2000))
+    end
+  end)
+
+  it("does its segments in order", function()
+    write(0, ("a"):rep(BLOCK))
+    assert.is.good(copy(lid1(target(), segment(0, 0, 1, 0, 1)
+                                       .. segment(0, 0, 2, 0, 2))))
+    assert.equal(("a"):rep(4 * BLOCK), read(0, 4))
+  end)
+
+  it("does nothing for an empty list", function()
+    assert.is.good(dev:cmd(make.extended_copy_lid1 { length = 0 }))
+  end)
+
+  it("refuses lists that are cut off, and what exceeds its limits", function()
+    local list = lid1(target(), segment(0, 0, 1, 0, 1))
+    for n = 1, #list - 1 do
+      assert.has.sense(copy(list:sub(1, n)), scsi.PARAMETER_LIST_LENGTH_ERROR)
+    end
+    assert.has.sense(copy(lid1(target():rep(9), "")),
+                     scsi.TOO_MANY_TARGET_DESCRIPTORS)
+    assert.has.sense(copy(lid1(target(), segment(0, 0, 0, 0, 0):rep(65))),
+                     scsi.TOO_MANY_SEGMENT_DESCRIPTORS)
+    assert.has.sense(copy(lid1(target():rep(9),
+                               segment(0, 0, 0, 0, 0):rep(65))),
+                     scsi.PARAMETER_LIST_LENGTH_ERROR)
+  end)
+
+  it("refuses descriptors that it does not know", function()
+    local good = segment(0, 0, 1, 0, 1)
+    assert.has.sense(copy(lid1("\xE0" .. target():sub(2), good)),
+                     scsi.UNSUPPORTED_TARGET_DESCRIPTOR_TYPE_CODE)
+    assert.has.sense(copy(lid1(target(), "\x03" .. good:sub(2))),
+                     scsi.UNSUPPORTED_SEGMENT_DESCRIPTOR_TYPE_CODE)
+    local r = copy(lid1(target():sub(1, 30) .. "\4\0", good))
+    assert.has.sense(r, scsi.INVALID_FIELD_IN_PARAMETER_LIST)
+    assert.equal(16 + 29, r.sense.pointer.byte)
+  end)
+
+  it("copies nothing if a segment cannot be copied, and says which", function()
+    write(0, ("a"):rep(BLOCK))
+    local good = segment(0, 0, 1, 0, 1)
+    local cases = {
+      [segment(0, 1, 1, 0, 2)] = scsi.COPY_TARGET_DEVICE_NOT_REACHABLE,
+      [segment(0, 0, 2, 0, BLOCKS - 1)] = COPY_ABORTED,
+      [segment(0, 0, 2, BLOCKS, 0)] = COPY_ABORTED,
+    }
+    for bad, want in pairs(cases) do
+      local r = copy(lid1(target(), good .. bad))
+      assert.has.sense(r, want)
+      assert.equal(1, r.sense.command_specific)
+      assert.equal(("\0"):rep(BLOCK), read(1, 1))
+    end
+    local stranger = designators[2]:sub(1, -2) .. "\x77"
+    assert.has.sense(copy(lid1(target(stranger), good)),
+                     scsi.COPY_TARGET_DEVICE_NOT_REACHABLE)
+  end)
+
+  it("leaves its result until somebody has asked", function()
+    local function status(id)
+      return dev:cmd(make.receive_copy_status_lid1 { list_identifier = id,
+                                                     length = 64 })
+    end
+    assert.has.sense(status(1), scsi.INVALID_FIELD_IN_CDB, 2)
+    assert.is.good(copy(lid1(target(), segment(0, 0, 3, 0, 10), 1)))
+    assert.is.good(copy(lid1(target(), segment(0, 0, 3, 0, 10), 2, 3)))
+    assert.equal(string.pack(">I4BI2BI4", 8, 1, 1, 0, 3 * BLOCK),
+                 status(1).data)
+    assert.has.sense(status(1), scsi.INVALID_FIELD_IN_CDB, 2)
+    assert.has.sense(status(2), scsi.INVALID_FIELD_IN_CDB, 2)
+
+    assert.is.good(copy(lid4(target(), segment(0, 0, 3, 0, 10), 0x12345678,
+                             true), "extended_copy_lid4"))
+    dev:run(function() return false end)
+    local r = dev:cmd(make.receive_copy_status_lid4 {
+      list_identifier = 0x12345678, length = 64 })
+    assert.is.good(r)
+    assert.equal(28, (string.unpack(">I4", r.data)))
+    assert.equal(1, r.data:byte(6))
+    assert.equal(3 * BLOCK, (string.unpack(">I8", r.data, 17)))
+  end)
+
+  it("tells what it can do", function()
+    local r = dev:cmd(make.receive_copy_operating_parameters { length = 255 })
+    assert.equal(#r.data - 4, (string.unpack(">I4", r.data)))
+    local targets, segments, list, most = string.unpack(">I2I2I4I4", r.data, 9)
+    assert.same({ 8, 64, 8 * 32 + 64 * 28, 0xFFFF * BLOCK },
+                { targets, segments, list, most })
+    assert.equal("\2\x02\xE4", r.data:sub(44))
+  end)
+end)

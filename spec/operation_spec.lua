@@ -1,0 +1,209 @@
+--- FORMAT UNIT and SANITIZE: what a device does for longer than a command.
+local scsi = require "tcmu.scsi"
+local sense = require "tcmu.sense"
+local sim = require "tcmu.sim"
+
+local make = scsi.cdb
+local BLOCK <const> = 512
+local SIZE <const> = 4 << 20
+local SANITIZING <const> = scsi.LOGICAL_UNIT_NOT_READY_SANITIZE_IN_PROGRESS
+local FORMATTING <const> = scsi.LOGICAL_UNIT_NOT_READY_FORMAT_IN_PROGRESS
+
+-- Fails writes from the byte on that C0h has set, and takes its time.
+local FRAGILE <const> = [[=fragile
+local tcmu = require "tcmu"
+return tcmu.handler { name = "fragile",
+  open = function(dev) return { bytes = tcmu.buffer(dev.size) } end,
+  read = function(self, cmd, offset, length)
+    cmd.data:copy(0, self.bytes, offset, length)
+  end,
+  write = function(self, cmd, offset, length)
+    tcmu.sleep(100)
+    if self.bad and offset + length > self.bad then error("no luck") end
+    self.bytes:copy(offset, cmd.data, 0, length)
+  end,
+  on = { [0xC0] = function(self, cmd) self.bad = cmd:u32(2) end },
+}
+]]
+
+describe("an operation", function()
+  local dev
+
+  local function open(path, options)
+    options = options or {}
+    options.size = SIZE
+    dev = assert(sim.device(path or "handlers/ram.lua", options))
+  end
+  after_each(function() dev:close() end)
+
+  local function overwrite(pattern, passes, fields)
+    local list = string.pack(">BxI2", passes or 1, #pattern) .. pattern
+    fields = fields or {}
+    fields.length = #list
+    return dev:submit(make.sanitize_overwrite(fields), list)
+  end
+
+  local function read(lba)
+    return dev:cmd(make.read_10 { lba = lba, blocks = 1 })
+  end
+
+  local function finish()
+    dev:run(function() return false end)
+  end
+
+  it("of SANITIZE OVERWRITE fills the medium with the pattern", function()
+    for _, path in ipairs { "handlers/ram.lua", "handlers/ramdisk.lua" } do
+      open(path)
+      assert.is.good(dev:wait(overwrite "abcd"))
+      for _, lba in ipairs { 0, 4711, SIZE // BLOCK - 1 } do
+        assert.equal(("abcd"):rep(BLOCK // 4), read(lba).data)
+      end
+      assert.is.good(dev:wait(overwrite("\x0F", 0x80 | 2)))
+      assert.equal(("\xF0"):rep(BLOCK), read(99).data)
+      dev:close()
+    end
+    open()
+  end)
+
+  it("of SANITIZE BLOCK ERASE leaves zeroes and no space in use", function()
+    open()
+    dev:cmd(make.write_10 { lba = 8, blocks = 1 }, ("x"):rep(BLOCK))
+    assert.is.good(dev:cmd(make.sanitize_block_erase()))
+    assert.equal(("\0"):rep(BLOCK), read(8).data)
+    local r = dev:cmd(make.get_lba_status { lba = 0, length = 64 })
+    assert.same({ SIZE // BLOCK, 1 },
+                { (string.unpack(">I4", r.data, 17)), r.data:byte(21) })
+  end)
+
+  it("of FORMAT UNIT leaves zeroes, or the pattern that it was given",
+  function()
+    open()
+    dev:cmd(make.write_10 { lba = 8, blocks = 1 }, ("x"):rep(BLOCK))
+    assert.is.good(dev:cmd(make.format_unit {}, ""))
+    assert.equal(("\0"):rep(BLOCK), read(8).data)
+    local list = "\0\x88\0\0" .. "\0\1\0\2" .. "yz"
+    assert.is.good(dev:cmd(make.format_unit { fmtdata = true }, list))
+    assert.equal(("yz"):rep(BLOCK // 2), read(8).data)
+  end)
+
+  it("is refused with a pointer to what is wrong", function()
+    open()
+    local function sanitize(length, list, action)
+      return dev:cmd(make["sanitize_" .. (action or "overwrite")]
+                     { length = length }, list or "")
+    end
+    for length = 0, 4 do
+      assert.has.sense(sanitize(length, ("\1"):rep(length)),
+                       scsi.INVALID_FIELD_IN_CDB, 7)
+    end
+    assert.has.sense(sanitize(BLOCK + 5, ("\1"):rep(BLOCK + 5)),
+                     scsi.INVALID_FIELD_IN_CDB, 7)
+    assert.has.sense(sanitize(8, "\1\0\0\4", "block_erase"),
+                     scsi.INVALID_FIELD_IN_CDB, 7)
+    for list, at in pairs { ["\0\0\0\4abcd"] = 0, ["\x21\0\0\4abcd"] = 0,
+                            ["\1\0\0\0abcd"] = 2, ["\1\0\0\5abcd"] = 2 } do
+      local r = sanitize(8, list)
+      assert.has.sense(r, scsi.INVALID_FIELD_IN_PARAMETER_LIST)
+      assert.equal(at, r.sense.pointer.byte)
+    end
+    for list, at in pairs { ["\1\0\0\0"] = 0, ["\0\8\0\0"] = 1,
+                            ["\0\x80\0\8"] = 2,
+                            ["\0\x88\0\0\0\2\0\1z"] = 5,
+                            ["\0\x88\0\0\0\1\0\2z"] = 6 } do
+      local r = dev:cmd(make.format_unit { fmtdata = true }, list)
+      assert.has.sense(r, scsi.INVALID_FIELD_IN_PARAMETER_LIST)
+      assert.equal(at, r.sense.pointer.byte)
+    end
+    assert.has.sense(dev:cmd(make.format_unit { cmplst = true }, ""),
+                     scsi.INVALID_FIELD_IN_CDB, 1, 3)
+  end)
+
+  it("refuses other commands meanwhile, and tells its progress", function()
+    open(FRAGILE)
+    assert.is.good(dev:wait(overwrite("x", 1, { immed = true })))
+    for _, cdb in ipairs { make.test_unit_ready(), make.read_10 { blocks = 1 },
+                           make.start_stop_unit { start = true },
+                           make.sanitize_block_erase(),
+                           make.mode_sense_6 { page = 8, length = 64 } } do
+      assert.has.sense(dev:cmd(cdb), SANITIZING)
+    end
+    assert.has.sense(dev:cmd(make.write_10 { blocks = 1 }, ("y"):rep(BLOCK)),
+                     SANITIZING)
+    assert.is.good(dev:cmd(make.inquiry { length = 36 }))
+    assert.is.good(dev:cmd(make.report_supported_operation_codes
+                           { length = 4 }))
+    local seen = 0
+    dev:run(function()
+      local r = dev:submit(make.request_sense { length = 18 })
+      dev:wait(r)
+      local value = sense.decode(r.result.data)
+      if value.key == 0 then return true end
+      assert.is_true(value:is(SANITIZING))
+      assert.is_true(value.progress >= seen)
+      seen = value.progress
+      return false
+    end)
+    assert.is_true(seen > 0)
+    assert.is.good(dev:cmd(make.test_unit_ready()))
+    assert.equal(("x"):rep(BLOCK), read(5).data)
+  end)
+
+  it("waits for the writes that were there first", function()
+    open(FRAGILE)
+    local slow = dev:submit(make.write_10 { lba = 3, blocks = 1 },
+                            ("w"):rep(BLOCK))
+    local last = overwrite "x"
+    assert.equal(slow, dev:next_done())
+    assert.is.good(slow.result)
+    assert.is.good(dev:wait(last))
+    assert.equal(("x"):rep(BLOCK), read(3).data)
+  end)
+
+  it("goes on when its command is aborted", function()
+    open(FRAGILE)
+    local handle = overwrite "x"
+    dev:cmd(make.inquiry { length = 36 })
+    dev:abort(handle)
+    assert.has.status(dev:wait(handle), 0x40)
+    assert.has.sense(dev:cmd(make.test_unit_ready()), SANITIZING)
+    finish()
+    assert.is.good(dev:cmd(make.test_unit_ready()))
+    assert.equal(("x"):rep(BLOCK), read(5).data)
+  end)
+
+  it("that has failed is told until it is done again", function()
+    open(FRAGILE)
+    dev:cmd("\xC0\0\0\x20\0\0" .. ("\0"):rep(4))      -- bad from 2 MiB on
+    assert.has.sense(dev:wait(overwrite "x"), scsi.SANITIZE_COMMAND_FAILED)
+    assert.has.sense(dev:cmd(make.test_unit_ready()),
+                     scsi.SANITIZE_COMMAND_FAILED)
+    assert.has.sense(read(0), scsi.SANITIZE_COMMAND_FAILED)
+    assert.has.sense(dev:cmd(make.sanitize_exit_failure_mode()),
+                     scsi.INVALID_FIELD_IN_CDB, 1, 4)
+    assert.has.sense(dev:wait(overwrite("x", 1, { ause = true })),
+                     scsi.SANITIZE_COMMAND_FAILED)
+    assert.is.good(dev:cmd(make.sanitize_exit_failure_mode()))
+    assert.is.good(dev:cmd(make.test_unit_ready()))
+  end)
+
+  it("goes on after a restart where it was", function()
+    local directory = os.tmpname()
+    os.remove(directory)
+    assert(os.execute("mkdir " .. directory))
+    local options = { name = "disk", state_dir = directory }
+    open(FRAGILE, options)
+    local list = "\0\x8A\0\0" .. "\0\1\0\1" .. "z"
+    assert.is.good(dev:cmd(make.format_unit { fmtdata = true }, list))
+    dev:cmd(make.inquiry { length = 36 })
+    dev:close "remove"
+    open(FRAGILE, options)
+    assert.has.sense(dev:cmd(make.test_unit_ready()), FORMATTING)
+    finish()
+    assert.is.good(dev:cmd(make.test_unit_ready()))
+    assert.equal(("z"):rep(BLOCK), read(SIZE // BLOCK - 1).data)
+    dev:close()
+    open(FRAGILE, options)
+    assert.is.good(dev:cmd(make.test_unit_ready()))
+    os.execute("rm -r " .. directory)
+  end)
+end)

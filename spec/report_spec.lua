@@ -1,0 +1,165 @@
+--- LOG SENSE and the reports of SPC-4 about the device as such.
+local scsi = require "tcmu.scsi"
+local sim = require "tcmu.sim"
+
+local make = scsi.cdb
+
+local function hex(bytes)
+  return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+end
+
+describe("a disk", function()
+  local dev
+
+  local function open(options, path)
+    options = options or {}
+    options.size = 8 << 20
+    dev = assert(sim.device(path or "handlers/ram.lua", options))
+  end
+  before_each(function() open() end)
+  after_each(function() dev:close() end)
+
+  describe("asked for LOG SENSE", function()
+    local function log(fields)
+      fields.length, fields.pc = fields.length or 255, fields.pc or 1
+      return dev:cmd(make.log_sense(fields))
+    end
+
+    it("lists its pages, and all of them with subpages", function()
+      assert.equal("00000003" .. "000c2f", hex(log { page_code = 0 }.data))
+      assert.equal("40ff0008" .. "0000" .. "00ff" .. "0c00" .. "2f00",
+                   hex(log { page_code = 0, subpage_code = 0xFF }.data))
+    end)
+
+    it("counts the space in use in sets of the size that page B2h tells",
+    function()
+      assert.equal("0c00000c" .. "00020308" .. "00000000" .. "01000000",
+                   hex(log { page_code = 0x0C }.data))
+      dev:cmd(make.write_10 { lba = 0, blocks = 1 }, ("x"):rep(512))
+      dev:cmd(make.write_10 { lba = 4096, blocks = 2048 },
+              ("x"):rep(1 << 20))
+      assert.equal("00000002", hex(log { page_code = 0x0C }.data):sub(17, 24))
+    end)
+
+    it("has no exception to tell", function()
+      assert.equal("2f000008" .. "00000304" .. "0000ff00",
+                   hex(log { page_code = 0x2F }.data))
+    end)
+
+    it("refuses what it does not have", function()
+      assert.has.sense(log { page_code = 0x0D },
+                       scsi.INVALID_FIELD_IN_CDB, 2, 5)
+      assert.has.sense(log { page_code = 0x2F, subpage_code = 1 },
+                       scsi.INVALID_FIELD_IN_CDB, 3)
+      assert.has.sense(log { page_code = 0x2F, pc = 0 },
+                       scsi.INVALID_FIELD_IN_CDB, 2, 7)
+      assert.has.sense(log { page_code = 0x2F, parameter_pointer = 1 },
+                       scsi.INVALID_FIELD_IN_CDB, 5)
+      assert.has.sense(log { page_code = 0x2F, sp = true },
+                       scsi.INVALID_FIELD_IN_CDB, 1, 0)
+    end)
+
+    it("does not count what nobody counts", function()
+      dev:close()
+      open(nil, "handlers/ramdisk.lua")
+      assert.equal("00000002" .. "002f", hex(log { page_code = 0 }.data))
+    end)
+  end)
+
+  it("has ABORT TASK and LOGICAL UNIT RESET, which are the kernel's", function()
+    local command = make.report_supported_task_management_functions
+    assert.equal("88000000", hex(dev:cmd(command { length = 64 }).data))
+    assert.equal("8800000c" .. ("00"):rep(12),
+                 hex(dev:cmd(command { length = 64, repd = true }).data))
+    assert.has.sense(dev:cmd(command { length = 3 }),
+                     scsi.INVALID_FIELD_IN_CDB, 6)
+  end)
+
+  it("tells the time, and takes another", function()
+    local function ask()
+      local r = dev:cmd(make.report_timestamp { length = 12 })
+      local length, origin, ms = string.unpack(">I2BxI6", r.data)
+      assert.equal(10, length)
+      return ms, origin
+    end
+    local ms, origin = ask()
+    assert.equal(3, origin)
+    assert.is_true(math.abs(ms - os.time() * 1000) <= 2000)
+    assert.is.good(dev:cmd(make.set_timestamp { length = 12 },
+                           "\0\0\0\0\0\0\0\0\x10\0\0\0"))
+    ms, origin = ask()
+    assert.equal(2, origin)
+    assert.is_true(ms >= 4096 and ms < 10000)
+    assert.has.sense(dev:cmd(make.set_timestamp { length = 8 },
+                             ("\0"):rep(8)), scsi.PARAMETER_LIST_LENGTH_ERROR)
+  end)
+
+  describe("asked for identifying information", function()
+    local function ask(kind)
+      return dev:cmd(make.report_identifying_information {
+        information_type = kind, length = 300 })
+    end
+    local function set(kind, text)
+      return dev:cmd(make.set_identifying_information {
+        information_type = kind, length = #text }, text)
+    end
+
+    it("says which types there are", function()
+      assert.equal("00080000" .. "00000040" .. "02000100",
+                   hex(ask(0x7F).data))
+      assert.has.sense(ask(1), scsi.INVALID_FIELD_IN_CDB, 10, 7)
+    end)
+
+    it("gives back what it was given, after a restart too", function()
+      local directory = os.tmpname()
+      os.remove(directory)
+      assert(os.execute("mkdir " .. directory))
+      dev:close()
+      open { name = "disk", state_dir = directory }
+      assert.equal("\0\0\0\0", ask(0).data)
+      assert.is.good(set(0, "shelf 7"))
+      assert.is.good(set(2, "Bücher\0"))
+      dev:close()
+      open { name = "disk", state_dir = directory }
+      assert.equal("\0\0\0\7shelf 7", ask(0).data)
+      assert.equal("\0\0\0\8Bücher\0", ask(2).data)
+      assert.is.good(set(0, ""))
+      assert.equal("\0\0\0\0", ask(0).data)
+      os.execute("rm -r " .. directory)
+    end)
+
+    it("takes no more than it says, and no text that is none", function()
+      assert.has.sense(set(0, ("x"):rep(65)), scsi.INVALID_FIELD_IN_CDB, 6)
+      for _, text in ipairs { "no end", "\xFF\0" } do
+        assert.has.sense(set(2, text), scsi.INVALID_FIELD_IN_PARAMETER_LIST)
+      end
+    end)
+  end)
+
+  describe("with port groups", function()
+    local GROUPS <const> = "16 0 1 143 0 1 1 1 2;17 2 0 15 1 1 0 3"
+
+    it("has the commands only while there are groups", function()
+      local command = make.report_target_port_groups { length = 64 }
+      assert.has.sense(dev:cmd(command), scsi.INVALID_FIELD_IN_CDB, 1, 4)
+      assert.equal(0, dev:cmd(make.inquiry { length = 36 }).data:byte(6) & 0x30)
+      dev:change("alua", { groups = GROUPS })
+      assert.is.good(dev:cmd(command))
+      assert.equal(0x10, dev:cmd(make.inquiry { length = 36 }).data:byte(6)
+                         & 0x30)
+      dev:change("alua", {})
+      assert.has.sense(dev:cmd(command), scsi.INVALID_FIELD_IN_CDB, 1, 4)
+    end)
+
+    it("reports them", function()
+      dev:change("alua", { groups = GROUPS })
+      local body = "808f0010" .. "00000002" .. "00000001" .. "00000002"
+                   .. "020f0011" .. "00010001" .. "00000003"
+      assert.equal("0000001c" .. body, hex(dev:cmd(
+        make.report_target_port_groups { length = 64 }).data))
+      assert.equal("00000020" .. "10000000" .. body, hex(dev:cmd(
+        make.report_target_port_groups { length = 64,
+                                         parameter_data_format = 1 }).data))
+    end)
+  end)
+end)

@@ -1,0 +1,73 @@
+--- libiscsi's conformance suite, iscsi-test-cu, and what it says.
+--
+-- Its own summary counts a skipped test as passed, so the lines of each test
+-- are read here: "passed", "failed" or "skipped", with the text that came.
+
+local guest = require "spec.vm.guest"
+
+local libiscsi = {}
+
+-- One test ends where the next, a suite or the summary begins.
+local function each_test(log)
+  return coroutine.wrap(function()
+    local suite, name, lines
+    local function done()
+      if name then coroutine.yield(name, table.concat(lines, "\n")) end
+      name = nil
+    end
+    for line in log:gmatch "[^\n]*" do
+      local new_suite = line:match "^Suite: (%S+)"
+      local test, rest = line:match "^  Test: (%S+) %.%.%.(.*)"
+      if new_suite then
+        done()
+        suite = new_suite
+      elseif test then
+        done()
+        name, lines = suite .. "." .. test, { rest }
+      elseif line:find "^Run Summary" then
+        done()
+      elseif name then
+        lines[#lines + 1] = line
+      end
+    end
+    done()
+  end)
+end
+
+local function outcome(text)
+  if text:find "\n?%s+1%. %S+:%d+" then return "failed" end
+  if text:find("[SKIPPED]", 1, true) then return "skipped" end
+  return "passed"
+end
+
+--- Runs the suite, or one test of it ("SCSI.Read10.Simple"), against an
+-- exported device; `flags` are more options.  The log is kept in /results.
+-- @return { passed =, failed =, skipped = } counts, and in [name] =
+-- { outcome =, text = } every test
+function libiscsi.run(url, name, test, flags)
+  local log = ("/results/libiscsi-%s.log"):format(name)
+  local status = guest.start(("exec iscsi-test-cu --dataloss --allow-sanitize "
+    .. "%s --test=%s %s"):format(flags or "", test or "ALL", url), log)
+    :wait(3600)
+  local result = { passed = 0, failed = 0, skipped = 0, status = status }
+  for which, text in each_test(guest.read_file(log)) do
+    local how = outcome(text)
+    result[how] = result[how] + 1
+    result[which] = { outcome = how, text = text }
+  end
+  return result
+end
+
+--- The names of the tests with an outcome, sorted.
+function libiscsi.names(result, how)
+  local names = {}
+  for name, test in pairs(result) do
+    if type(test) == "table" and test.outcome == how then
+      names[#names + 1] = name
+    end
+  end
+  table.sort(names)
+  return names
+end
+
+return libiscsi
