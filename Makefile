@@ -11,6 +11,9 @@ LIBDIR ?= $(PREFIX)/lib/lua/5.4
 DATADIR ?= $(PREFIX)/share/tcmu-lua
 MANDIR ?= $(PREFIX)/share/man
 COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+# The bus reads policies below /usr/share and /etc, not below /usr/local.
+DBUSDIR ?= $(if $(filter /usr/local,$(PREFIX)),/etc,$(PREFIX)/share)/dbus-1/system.d
 CFLAGS ?= -O2 -g
 BUILD ?= build
 BINARY ?= tcmu-lua
@@ -93,6 +96,7 @@ SANITIZE := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
 .PHONY: asan
 asan:  ## the same with the C half under ASan, UBSan and the leak detector
 	@dist/need build check sanitize
+	$(SUBMAKE) all
 	$(SUBMAKE) BUILD=build/asan LDFLAGS="-fsanitize=address,undefined" \
 	  CFLAGS="$(SANITIZE) -fsanitize=address,undefined" build/asan/tcmu/core.so
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) \
@@ -164,10 +168,18 @@ install: all  ## install below DESTDIR and PREFIX
 	done
 	install -D -m 644 dist/completion/tcmu-lua.bash \
 	  $(DESTDIR)$(COMPLETIONDIR)/tcmu-lua
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's,@BINDIR@,$(BINDIR),' dist/tcmu-lua.service.in \
+	  >$(DESTDIR)$(UNITDIR)/tcmu-lua.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/tcmu-lua.service
+	install -D -m 644 dist/org.kernel.TCMUService1.conf \
+	  $(DESTDIR)$(DBUSDIR)/org.kernel.TCMUService1.conf
 
 .PHONY: uninstall
 uninstall:  ## remove what install has put there
-	rm -f $(DESTDIR)$(BINDIR)/tcmu-lua $(DESTDIR)$(COMPLETIONDIR)/tcmu-lua
+	rm -f $(DESTDIR)$(BINDIR)/tcmu-lua $(DESTDIR)$(COMPLETIONDIR)/tcmu-lua \
+	  $(DESTDIR)$(UNITDIR)/tcmu-lua.service \
+	  $(DESTDIR)$(DBUSDIR)/org.kernel.TCMUService1.conf
 	rm -rf $(DESTDIR)$(LIBDIR)/tcmu $(DESTDIR)$(LUADIR)/tcmu \
 	  $(DESTDIR)$(LUADIR)/tcm_mod_builder $(DESTDIR)$(DATADIR)
 	for page in dist/man/*.[1-8]; do \

@@ -394,7 +394,7 @@ describe("the coroutine library of a handler", function()
     for _ = 1, 9 do plain = math.min(plain, load(body)()) end
     local ours = math.huge
     core.budget(0)                      -- instrumented code is slow
-    finally(function() core.budget(50) end)
+    finally(function() core.budget(2000) end)
     for _ = 1, 9 do
       ours = math.min(ours, tonumber(answer("return tostring((function() "
                                             .. body .. " end)())")))

@@ -36,6 +36,7 @@ end
 -- A sanitizer that defers signals, or a budget that somebody has set, would
 -- make these specs mean something else.
 setup(function() core.budget(50) end)
+teardown(function() core.budget(2000) end)
 
 describe("the watchdog stops", function()
   it("a loop", function() stopped "forever()" end)

@@ -17,6 +17,7 @@ local sim = {}
 
 local DATA_IN <const> = 4096        -- for commands whose CDB tells no length
 local SIZE <const> = 64 << 20
+local IDLE_TURNS <const> = 3        -- without anything, and nothing will come
 
 local Host = {}
 Host.__index = Host
@@ -60,6 +61,7 @@ end
 -- Turns the shards until `over()`: real I/O is waited for, virtual time jumps.
 -- False if nothing can happen any more.
 local function run(host, over)
+  local idle = 0
   while true do
     local busy
     for _, shard in ipairs(host.shards) do
@@ -76,7 +78,9 @@ local function run(host, over)
       end
       gather(host)
       if over() then return true end
-      if not moved then return false end
+      -- What was closed in one turn of the loop is reported in the next.
+      idle = not moved and idle + 1 or 0
+      if idle > IDLE_TURNS then return false end
     end
   end
 end

@@ -109,7 +109,7 @@ describe("targetcli", function()
   it("makes a disk of a handler that is not installed", function()
     targetcli("/backstores/user:lua create d3 16M "
       .. "cfgstring=path=/src/examples/02-name.lua")
-    assert.matches("LESSON", guest.sh("sg_inq %s",
+    assert.matches("Lesson two", guest.sh("sg_inq %s",
       export "/backstores/user:lua/d3"), 1, true)
   end)
 
