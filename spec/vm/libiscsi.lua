@@ -46,6 +46,7 @@ end
 -- { outcome =, text = } every test
 function libiscsi.run(url, name, test, flags)
   local log = ("/results/libiscsi-%s.log"):format(name)
+  os.remove(log)                -- of an earlier guest
   local status = guest.start(("exec iscsi-test-cu --dataloss --allow-sanitize "
     .. "%s --test=%s %s"):format(flags or "", test or "ALL", url), log)
     :wait(3600)

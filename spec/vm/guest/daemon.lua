@@ -1,5 +1,6 @@
 --- The product's daemon, as it lies in the source tree.
 
+local file = require "spec.vm.guest.file"
 local process = require "spec.vm.guest.process"
 local undo = require "spec.vm.guest.undo"
 local wait = require "spec.vm.guest.wait"
@@ -33,14 +34,27 @@ function methods:wait_for_log(pattern, seconds, from)
   end)
 end
 
+-- Where its threads are, in the kernel and in user space.
+local function stacks(pid)
+  local _, inside = process.try("head -n 20 /proc/%d/task/*/stack", pid)
+  local _, outside = process.try(
+    "gdb -p %d -batch -ex 'thread apply all bt 12' 2>&1 | tail -n 80", pid)
+  return inside .. outside
+end
+
 --- Starts `./tcmu-lua serve ARGS` (ARGS for the shell) and waits until it is
 -- ready.  `prefix` goes before the command ("strace -f -o /results/trace").
 -- Returns an object as start() does, with stop() and wait_for_log() besides;
 -- its log is kept in /results.
 function daemon.serve(args, prefix)
   count = count + 1
-  local log = ("/results/serve-%d.log"):format(count)
-  os.remove(log)                        -- of an earlier run into this folder
+  -- On tmpfs: lines that are added to a file of the share get lost at times.
+  local base = ("serve-%d.log"):format(count)
+  local log = "/tmp/" .. base
+  undo.defer(function()
+    local kept <close> = assert(io.open("/results/" .. base, "w"))
+    kept:write(file.read_file(log))
+  end)
   local p = process.start(("exec %s ./tcmu-lua serve %s"):format(prefix or "",
     args or ""), log)
 
@@ -49,7 +63,7 @@ function daemon.serve(args, prefix)
   undo.defer(function()
     if p:running() then pcall(p.stop, p) end
   end)
-  wait.wait_for("the daemon to be ready", 30, function()
+  local ok, why = pcall(wait.wait_for, "the daemon to be ready", 30, function()
     local said = p:output()
     if said:find(READY) then return true end
     if not p:running() then
@@ -57,6 +71,7 @@ function daemon.serve(args, prefix)
     end
     return nil, "\n" .. said
   end)
+  if not ok then error(why .. stacks(p.pid), 2) end
   return p
 end
 
