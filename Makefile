@@ -13,7 +13,8 @@ MANDIR ?= $(PREFIX)/share/man
 COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 # The bus reads policies below /usr/share and /etc, not below /usr/local.
-DBUSDIR ?= $(if $(filter /usr/local,$(PREFIX)),/etc,$(PREFIX)/share)/dbus-1/system.d
+DBUSDIR ?= \
+  $(if $(filter /usr/local,$(PREFIX)),/etc,$(PREFIX)/share)/dbus-1/system.d
 CFLAGS ?= -O2 -g
 BUILD ?= build
 BINARY ?= tcmu-lua

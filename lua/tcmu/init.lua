@@ -7,7 +7,7 @@
 --   tcmu.sleep(ms), tcmu.await(f), tcmu.all(f, g), tcmu.spawn(f),
 --   tcmu.lock(self, offset, length)
 --   tcmu.log(text)         a line in the host's log
---   tcmu.disk, tcmu.bare, tcmu.zoned   device kinds
+--   tcmu.disk, bare, cdrom, tape, zoned   device kinds
 
 local core = require "tcmu.core"
 local handler = require "tcmu.handler"
@@ -36,6 +36,7 @@ end
 
 -- The kinds need this module themselves, so they are loaded when asked for.
 local KINDS <const> = { disk = "tcmu.disk", bare = "tcmu.bare",
+                        cdrom = "tcmu.cdrom", tape = "tcmu.tape",
                         zoned = "tcmu.zoned" }
 
 return setmetatable(tcmu, { __index = function(t, key)

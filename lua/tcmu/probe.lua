@@ -9,7 +9,8 @@ local uv = require "luv"
 
 local probe = {}
 
-local LIMIT <const> = 20000         -- milliseconds; who calls by D-Bus waits 25 s
+-- Milliseconds; who calls by D-Bus waits for 25 s.
+local LIMIT <const> = 20000
 local ROOM <const> = 64 << 10       -- bytes of output that are kept
 
 -- Collects what comes through a pipe; then calls ended().
