@@ -126,7 +126,16 @@ describe("tcmu.dbus", function()
       args = { "--config-file=" .. root .. "/bus.conf", "--nofork" },
     }, function() process:close() end))
     daemon = process
-    settle("a bus", function() return uv.fs_stat(root .. "/bus") end)
+    -- The socket's file is there before anybody listens on it.
+    local listens = false
+    settle("a bus", function()
+      if listens then return true end
+      local pipe = uv.new_pipe()
+      pipe:connect(root .. "/bus", function(err)
+        listens = listens or not err
+        pipe:close()
+      end)
+    end)
   end
 
   before_each(function()

@@ -48,7 +48,7 @@ end
 -- its log is kept in /results.
 function daemon.serve(args, prefix)
   count = count + 1
-  -- On tmpfs: lines that are added to a file of the share get lost at times.
+  -- On tmpfs, so that a full disk of the host's cannot swallow a line.
   local base = ("serve-%d.log"):format(count)
   local log = "/tmp/" .. base
   undo.defer(function()
