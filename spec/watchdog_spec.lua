@@ -268,7 +268,8 @@ describe("the watchdog", function()
         while true do last = gen() end
       end
       local a, b = gen(), gen()
-      return a == last + 1 and b == a + 1 and "steady"
+      -- The strike may have come before the last value was kept.
+      return (a == last + 1 or a == last + 2) and b == a + 1 and "steady"
              or ("%s %s %s"):format(last, a, b)]])
     assert.has.sense(dev:cmd(vendor(0xC1)), scsi.INTERNAL_TARGET_FAILURE)
     local r = dev:cmd(vendor(0xC1))
