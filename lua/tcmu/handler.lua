@@ -14,7 +14,6 @@ local KEYS <const> = {
   name = "string", about = "string", version = "string",
   options = "table", inquiry = "table", device = "table", on = "table",
   check = "function", open = "function", close = "function",
-  upgrade = "function",
   read = "function", write = "function", flush = "function",
   unmap = "function", status = "function",
 }
