@@ -131,6 +131,11 @@ build/fuzz-ring: $(FUZZED) $(wildcard host/*.h)
 .PHONY: lint
 lint:  ## static checks of C, Lua, shell and manual pages
 	@dist/need build lint
+	$(SUBMAKE) lint-installed
+
+# Another make, since the compiler's flags come from what is installed.
+.PHONY: lint-installed
+lint-installed:
 	@luacheck -q --no-color $(LUA_FILES)
 	cppcheck -q --std=c11 --enable=warning,portability --error-exitcode=1 \
 	  --inline-suppr --suppress=missingIncludeSystem '-DSD_BUS_PARAM(x)=' \
