@@ -49,8 +49,28 @@ static bool flag(lua_State *L, const char *name)
   return on;
 }
 
-/* core.shards { count =, memory_limit = bytes, no_fast_path = }: starts the
- * threads. */
+static enum poll_mode poll_mode(lua_State *L)
+{
+  static const char *const names[] = { "off", "on", "auto", NULL };
+  int mode;
+
+  lua_getfield(L, 1, "poll");
+  mode = luaL_checkoption(L, -1, "off", names);
+  lua_pop(L, 1);
+  return (enum poll_mode)mode;
+}
+
+static struct poll_options poll_options(lua_State *L)
+{
+  return (struct poll_options){
+    .mode = poll_mode(L),
+    .limit = (uint64_t)option(L, "poll_limit", 0) * 1000,
+    .cost = (uint64_t)option(L, "poll_cost", 0) * 1000,
+  };
+}
+
+/* core.shards { count =, memory_limit = bytes, no_fast_path =, poll = "off",
+ * "on" or "auto", poll_limit = microseconds }: starts the threads. */
 static int l_start(lua_State *L)
 {
   struct shards_options options;
@@ -64,6 +84,7 @@ static int l_start(lua_State *L)
   options.count = (unsigned)count;
   options.memory_limit = (size_t)option(L, "memory_limit", 0);
   options.no_fast_path = flag(L, "no_fast_path");
+  options.poll = poll_options(L);
   bind_keep_paths(L);
   ud = lua_newuserdatauv(L, sizeof(*ud), 0);
   *ud = NULL;
@@ -161,10 +182,12 @@ static void on_report(void *arg, int64_t id, const char *verb, int status,
     STAILQ_INSERT_TAIL(&h->reports, m, link);
 }
 
-/* core.shard { memory_limit =, no_fast_path =, real_time = }: with virtual
- * time unless real_time is set. */
+/* core.shard { memory_limit =, no_fast_path =, real_time =, poll =, poll_limit
+ * =, poll_cost = microseconds of a wake-up }: with virtual time unless
+ * real_time is set. */
 static int l_hand(lua_State *L)
 {
+  struct poll_options poll;
   struct hand *h;
   int rc;
 
@@ -176,9 +199,11 @@ static int l_hand(lua_State *L)
   STAILQ_INIT(&h->reports);
   h->shard.memory_limit = (size_t)option(L, "memory_limit", 0);
   h->shard.no_fast_path = flag(L, "no_fast_path");
+  poll = poll_options(L);
   rc = shard_init(&h->shard, !flag(L, "real_time"));
   if (rc)
     return luaL_error(L, "shard: %s", strerror(-rc));
+  poll_enable(&h->shard.poller, &poll);
   h->open = true;
   return 1;
 }
@@ -293,6 +318,13 @@ static int l_hand_states(lua_State *L)
   return 1;
 }
 
+/* shard:awake(): it waits for the next command without sleeping. */
+static int l_hand_awake(lua_State *L)
+{
+  lua_pushboolean(L, check_hand(L)->shard.poller.awake);
+  return 1;
+}
+
 /* shard:close(): false while devices or states are still there. */
 static int l_hand_close(lua_State *L)
 {
@@ -328,6 +360,7 @@ static const luaL_Reg shards_methods[] = {
 static const luaL_Reg hand_methods[] = {
   { "add", l_hand_add },
   { "advance", l_hand_advance },
+  { "awake", l_hand_awake },
   { "change", l_hand_change },
   { "close", l_hand_close },
   { "memory", l_hand_memory },

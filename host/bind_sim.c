@@ -181,6 +181,13 @@ static int l_block(lua_State *L)
   return 0;
 }
 
+/* s:mute(on) */
+static int l_mute(lua_State *L)
+{
+  sim_mute(sim_check(L, 1), lua_toboolean(L, 2));
+  return 0;
+}
+
 /* s:poison(byte), or s:poison() to stop */
 static int l_poison(lua_State *L)
 {
@@ -232,8 +239,8 @@ static int l_poke(lua_State *L)
 static const luaL_Reg sim_methods[] = {
   { "submit", l_submit }, { "collect", l_collect }, { "tmr", l_tmr },
   { "expire", l_expire }, { "reset", l_reset }, { "block", l_block },
-  { "poison", l_poison }, { "writes", l_writes }, { "broken", l_sim_broken },
-  { "peek", l_peek }, { "poke", l_poke }, { "close", l_sim_close },
+  { "mute", l_mute }, { "poison", l_poison }, { "writes", l_writes },
+  { "broken", l_sim_broken }, { "peek", l_peek }, { "poke", l_poke }, { "close", l_sim_close },
   { NULL, NULL }
 };
 

@@ -201,7 +201,7 @@ static void begin_end(struct device *d, bool gone)
   }
   if (d->removing)
     device_report_to(d, "stop", -ENODEV, "the kernel has removed the device");
-  uv_poll_stop(&d->poll);
+  device_ignore(d);
   if (!gone && d->phase == DEVICE_LIVE) {
     device_drain(d);            /* what came before the kernel blocked it */
     d->phase = DEVICE_DRAINING;

@@ -52,7 +52,9 @@ struct device {
   LIST_ENTRY(device) link;              /* of the shard */
   LIST_ENTRY(device) dirty_link;
   TAILQ_ENTRY(device) unfinished_link;
-  bool dirty, unfinished;
+  TAILQ_ENTRY(device) awaited_link;
+  bool dirty, unfinished, awaited;
+  bool listening;               /* events of its ring are of interest */
   bool draining;                /* device_drain() is at work */
 
   struct shard *shard;
@@ -136,8 +138,9 @@ void device_report_to(struct device *d, const char *verb, int rc,
 
 /* -- device_ring.c ------------------------------------------------------- */
 
-/* Takes what comes from now on. */
+/* Takes what comes from now on; nothing any more. */
 void device_listen(struct device *d);
+void device_ignore(struct device *d);
 
 /* Takes what is in the ring, a bounded part of it. */
 void device_drain(struct device *d);

@@ -11,6 +11,7 @@
 
 #include "cmd.h"
 #include "log.h"
+#include "poll.h"
 
 enum {
   DRAIN_MAX = 256,              /* commands in one pass over a ring */
@@ -39,6 +40,8 @@ void device_flush(struct device *d)
                   strerror(errno));
       return;
     }
+  if (d->listening)
+    poll_told(&d->shard->poller, d);
 }
 
 void device_orphan_all(struct device *d)
@@ -56,7 +59,7 @@ void device_orphan_all(struct device *d)
 static void park(struct device *d)
 {
   d->parked = true;
-  uv_poll_stop(&d->poll);
+  device_ignore(d);
   log_error(d->name, "the ring is broken (%s); the device is parked: restart "
             "tcmu-lua, or reset it with: echo 1 >action/reset_ring in its "
             "configfs directory, and restart", ring_why(d->ring));
@@ -111,14 +114,17 @@ static bool take(struct device *d, int *left)
  * limit: a busy device must not keep the loop from the others. */
 void device_drain(struct device *d)
 {
-  int left = DRAIN_MAX;
+  int left = DRAIN_MAX, before;
   bool empty;
 
   if (!d->ring || d->gone || d->parked)
     return;
   d->draining = true;
   do {
+    before = left;
     empty = take(d, &left);
+    if (left < before)
+      poll_took(&d->shard->poller);
     device_mark_dirty(d);       /* PADs and unknown entries are released too */
     shard_settle(d->shard);
   } while (empty && !d->parked && ring_pending(d->ring));
@@ -137,7 +143,7 @@ static void on_event(uv_poll_t *h, int status, int events)
   (void)events;
   if (status < 0 || (read(d->fd, &count, sizeof(count)) < 0 &&
                      errno != EAGAIN && errno != EINTR)) {
-    uv_poll_stop(&d->poll);     /* control will tell that it was removed */
+    device_ignore(d);           /* control will tell that it was removed */
     return;
   }
   device_drain(d);
@@ -145,5 +151,13 @@ static void on_event(uv_poll_t *h, int status, int events)
 
 void device_listen(struct device *d)
 {
+  d->listening = true;
   uv_poll_start(&d->poll, UV_READABLE, on_event);
+}
+
+void device_ignore(struct device *d)
+{
+  d->listening = false;
+  uv_poll_stop(&d->poll);
+  poll_forget(&d->shard->poller, d);
 }

@@ -57,6 +57,7 @@ int shard_init(struct shard *s, bool is_virtual)
   s->prepare.data = s->busy.data = s;
   uv_prepare_start(&s->prepare, on_prepare);
   uv_unref((uv_handle_t *)&s->prepare);
+  poll_init(&s->poller, &s->loop);
   return 0;
 }
 
@@ -65,6 +66,7 @@ void shard_fini(struct shard *s)
   timers_close(&s->timers);
   uv_close((uv_handle_t *)&s->prepare, NULL);
   uv_close((uv_handle_t *)&s->busy, NULL);
+  poll_close(&s->poller);
   uv_run(&s->loop, UV_RUN_DEFAULT);
   uv_loop_close(&s->loop);
 }

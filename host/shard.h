@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 #include <uv.h>
 
+#include "poll.h"
 #include "timer.h"
 
 struct device;
@@ -37,6 +38,7 @@ struct shard {
   struct timers timers;
   uv_prepare_t prepare;         /* settles before the loop sleeps */
   uv_idle_t busy;               /* keeps the loop from sleeping */
+  struct poller poller;
   struct job_list jobs;
   struct device_list devices;
   struct device_list dirty;     /* completions to be told to the kernel */

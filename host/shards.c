@@ -130,7 +130,8 @@ static int start_thread(struct worker *w)
 }
 
 static int start(struct shards *s, struct worker *w,
-                 const struct shards_options *options)
+                 const struct shards_options *options,
+                 const struct poll_options *poll)
 {
   char name[16];
   int rc;
@@ -143,6 +144,7 @@ static int start(struct shards *s, struct worker *w,
   rc = shard_init(&w->shard, false);
   if (rc)
     return rc;
+  poll_enable(&w->shard.poller, poll);
   rc = uv_async_init(&w->shard.loop, &w->wake, on_wake);
   if (rc)
     return rc;
@@ -155,9 +157,28 @@ static int start(struct shards *s, struct worker *w,
   return 0;
 }
 
+/* Fills in what a wake-up costs. */
+static struct poll_options measured(const struct poll_options *options)
+{
+  struct poll_options poll = *options;
+
+  if (poll.mode == POLL_OFF)
+    return poll;
+  poll.cost = poll_measure();
+  if (poll.cost)
+    log_info("control", "a wake-up costs %.0f us here; shards wait awake for "
+             "up to %.0f us after an answer", (double)poll.cost / 1e3,
+             (double)poll_window(&poll) / 1e3);
+  else
+    log_info("control", "there is one processor only: shards sleep at once "
+             "after an answer");
+  return poll;
+}
+
 /* What was started before a failure stays: the process ends on that. */
 int shards_start(const struct shards_options *options, struct shards **out)
 {
+  const struct poll_options poll = measured(&options->poll);
   struct shards *s;
   unsigned i;
   int rc;
@@ -176,7 +197,7 @@ int shards_start(const struct shards_options *options, struct shards **out)
     return rc;
   }
   for (i = 0; i < s->count; i++) {
-    rc = start(s, &s->workers[i], options);
+    rc = start(s, &s->workers[i], options, &poll);
     if (rc)
       return rc;
   }

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "poll.h"
+
 struct message;
 struct shards;
 
@@ -17,6 +19,7 @@ struct shards_options {
   unsigned count;               /* threads */
   size_t memory_limit;          /* bytes for each Lua state; 0: none */
   bool no_fast_path;
+  struct poll_options poll;     /* the cost is measured */
 };
 
 /* Starts the threads.  Returns 0 or -errno. */

@@ -98,7 +98,7 @@ void sim_kick(struct sim *s)
   static const uint32_t event = 1;
   int unread;
 
-  if (!s->news)
+  if (!s->news || s->mute)
     return;
   s->news = false;
   /* One event stands for any number.  The consumer reads it before it looks
@@ -246,6 +246,12 @@ void sim_block(struct sim *s, bool on)
       sim_finish(s, sim_extract(&s->waiting, s->waiting.first), BUSY);
   }
   s->blocked = on;
+}
+
+void sim_mute(struct sim *s, bool mute)
+{
+  s->mute = mute;
+  sim_kick(s);
 }
 
 void sim_poison(struct sim *s, int byte)

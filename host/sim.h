@@ -96,6 +96,10 @@ void sim_reset(struct sim *s, int kind);
 /* action/block_dev: BUSY for all that is not in the ring yet. */
 void sim_block(struct sim *s, bool on);
 
+/* While `mute` no event tells of a command: it is on its way, as it may be on
+ * a real machine for as long as a processor takes to wake up. */
+void sim_mute(struct sim *s, bool mute);
+
 /* From now on every block is filled with `byte` before a command gets it, so
  * that stale data shows; -1: blocks keep what they held, as in the kernel. */
 void sim_poison(struct sim *s, int byte);

@@ -79,6 +79,7 @@ struct sim {
   struct tmr *tmrs, **tmrs_end; /* waiting for space */
 
   uint64_t tag, writes;
+  bool mute;                    /* no events are sent */
   int poison;
   bool blocked, broken;
   bool news;                    /* something was queued since the last kick */

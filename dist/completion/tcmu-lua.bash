@@ -43,14 +43,17 @@ _tcmu_lua() {
     *:--block-size)
       _tcmu_lua_words "512 1024 2048 4096" "$word"
       return ;;
+    *:--poll)
+      _tcmu_lua_words "auto on off" "$word"
+      return ;;
     *:--shards | *:--size | *:--memory | *:--budget | *:--option | \
-    *:--serial | *:--product)
+    *:--serial | *:--product | *:--poll-limit)
       return ;;
   esac
 
   case $verb in
-    serve) options="--shards --handler --memory --budget --sole --no-fast-path
-      --verbose" ;;
+    serve) options="--shards --handler --memory --budget --poll --poll-limit
+      --sole --no-fast-path --verbose" ;;
     try) options="--size --block-size --shards --" ;;
     check) options="--size --block-size" ;;
     list) options="--names" ;;

@@ -171,7 +171,8 @@ end
 --- Serves until a signal.  Waits; prints to the log only.
 -- @param options  { handlers = directories and files, shards = how many (or
 -- nil: one per processor), sole = answer for subtypes that nobody has,
--- memory_limit = bytes of a Lua state (or nil), no_fast_path }
+-- memory_limit = bytes of a Lua state (or nil), no_fast_path, poll = "auto",
+-- "on" or "off", poll_limit = microseconds }
 -- @return exit code: 0 after a clean stop, 1 otherwise
 function control.serve(options)
   core.raise_nofile()
@@ -188,6 +189,8 @@ function control.serve(options)
     count = options.shards or core.cpus(),
     memory_limit = options.memory_limit,
     no_fast_path = options.no_fast_path,
+    poll = options.poll,
+    poll_limit = options.poll_limit,
   }
   local held = devices.new {
     netlink = nl,

@@ -25,7 +25,7 @@ local Device = {}
 Device.__index = Device
 
 --- A process with shards but without threads: { shards =, memory_limit =,
--- no_fast_path = }.  Its devices go to the shards in turn.
+-- no_fast_path =, poll =, poll_limit =, poll_cost = }.  Its devices go to the shards in turn.
 function sim.host(options)
   options = options or {}
   local host = setmetatable({ shards = {}, devices = {}, reports = {},
@@ -33,7 +33,8 @@ function sim.host(options)
   for i = 1, options.shards or 1 do
     host.shards[i] = core.shard {
       memory_limit = options.memory_limit,
-      no_fast_path = options.no_fast_path,
+      no_fast_path = options.no_fast_path, poll = options.poll,
+      poll_limit = options.poll_limit, poll_cost = options.poll_cost,
     }
   end
   return host

@@ -4,6 +4,7 @@ local core = require "tcmu.core"
 local values = require "tcmu.cli.values"
 
 local HOUR <const> = 3600000        -- ms
+local SECOND <const> = 1000000      -- us
 
 return {
   name = "serve",
@@ -22,6 +23,12 @@ return {
       :default "50"
       :description("CPU time after which a handler's computation is stopped; "
                    .. "0: never.")
+    command:option "--poll":choices { "auto", "on", "off" }:default "auto"
+      :description("Wait for the next command awake for a while: where that "
+                   .. "pays, always or never.")
+    command:option "--poll-limit":argname "US"
+      :convert(values.integer(1, SECOND)):default "2000"
+      :description "The longest such while, in microseconds."
     command:flag "--sole"
       :description "Refuse devices of handlers that nobody has."
     command:flag "--no-fast-path"
@@ -42,6 +49,7 @@ return {
       handlers = places, shards = args.shards, sole = args.sole or false,
       memory_limit = args.memory or core.memory() // 4,
       no_fast_path = args.no_fast_path or false,
+      poll = args.poll, poll_limit = args.poll_limit,
     }
   end,
 }
