@@ -69,6 +69,16 @@ static void set_max_blocks(lua_State *L, struct device *d)
   d->max_blocks = (uint64_t)luaL_checkinteger(L, 3);
 }
 
+static void set_max_unmap(lua_State *L, struct device *d)
+{
+  d->max_unmap = (uint64_t)luaL_checkinteger(L, 3);
+}
+
+static void set_max_same(lua_State *L, struct device *d)
+{
+  d->max_same = (uint64_t)luaL_checkinteger(L, 3);
+}
+
 static void set_read_only(lua_State *L, struct device *d)
 {
   d->read_only = lua_toboolean(L, 3);
@@ -143,6 +153,8 @@ static const struct setting {
   { "dev", set_dev },
   { "has_flush", set_has_flush },
   { "max_blocks", set_max_blocks },
+  { "max_same", set_max_same },
+  { "max_unmap", set_max_unmap },
   { "read", set_read },
   { "read_only", set_read_only },
   { "routes", set_routes },

@@ -22,15 +22,10 @@ enum {
 static void go_job(struct job *j);
 static void granted(struct range_lock *l);
 
-static struct cmd *slot(struct device *d)
+static struct cmd *more_slots(struct device *d)
 {
-  struct cmd *c = TAILQ_FIRST(&d->free_cmds);
+  struct cmd *c = calloc(1, sizeof(*c));
 
-  if (c) {
-    TAILQ_REMOVE(&d->free_cmds, c, link);
-    return c;
-  }
-  c = calloc(1, sizeof(*c));
   if (!c)
     return NULL;
   c->dev = d;
@@ -38,6 +33,7 @@ static struct cmd *slot(struct device *d)
   c->lock.granted = granted;
   c->lock.owner = c->lock.arg = c;
   c->ud_ref = LUA_NOREF;
+  TAILQ_INSERT_HEAD(&d->free_cmds, c, link);
   return c;
 }
 
@@ -58,24 +54,20 @@ struct cmd *cmd_by_id(struct device *d, uint16_t id)
   return id < d->by_id_room ? d->by_id[id] : NULL;
 }
 
-static bool remember(struct device *d, struct cmd *c)
+static bool more_ids(struct device *d, uint16_t id)
 {
-  struct cmd **more;
   uint32_t room = d->by_id_room;
+  struct cmd **more;
 
-  if (c->id >= room) {
-    do
-      room = room ? 2 * room : GROW_IDS;
-    while (c->id >= room);
-    more = realloc(d->by_id, room * sizeof(*more));
-    if (!more)
-      return false;
-    memset(more + d->by_id_room, 0,
-           (room - d->by_id_room) * sizeof(*more));
-    d->by_id = more;
-    d->by_id_room = room;
-  }
-  d->by_id[c->id] = c;
+  do
+    room = room ? 2 * room : GROW_IDS;
+  while (id >= room);
+  more = realloc(d->by_id, room * sizeof(*more));
+  if (!more)
+    return false;
+  memset(more + d->by_id_room, 0, (room - d->by_id_room) * sizeof(*more));
+  d->by_id = more;
+  d->by_id_room = room;
   return true;
 }
 
@@ -84,9 +76,8 @@ static bool take_data(struct cmd *c, const struct ring_cmd *entry)
 {
   uint32_t n = entry->iov_cnt + entry->bidi_cnt;
   struct ring *r = c->dev->ring;
-  int64_t len, bidi_len;
+  int64_t len, bidi_len = 0;
 
-  c->iov = c->iov_inline;
   if (n > CMD_IOV_INLINE) {
     if (n > c->iov_room) {
       free(c->iov_big);
@@ -98,18 +89,20 @@ static bool take_data(struct cmd *c, const struct ring_cmd *entry)
     }
     c->iov = c->iov_big;
   }
+  len = ring_iovecs(r, entry, 0, entry->iov_cnt, c->iov);
   c->bidi = c->iov + entry->iov_cnt;
-  c->iov_cnt = entry->iov_cnt;
-  c->bidi_cnt = entry->bidi_cnt;
-  len = ring_iovecs(r, entry, 0, c->iov_cnt, c->iov);
-  bidi_len = ring_iovecs(r, entry, c->iov_cnt, c->bidi_cnt, c->bidi);
+  if (entry->bidi_cnt)
+    bidi_len = ring_iovecs(r, entry, entry->iov_cnt, entry->bidi_cnt, c->bidi);
   if (len < 0 || bidi_len < 0)
     return false;
+  c->iov_cnt = entry->iov_cnt;
+  c->bidi_cnt = entry->bidi_cnt;
   c->data_len = (uint64_t)len;
   c->bidi_len = (uint64_t)bidi_len;
   for (n = 0; len && !c->iov[n].iov_len;)
     n++;
-  c->first = len ? c->iov[n].iov_base : NULL;
+  if (len)
+    c->first = c->iov[n].iov_base;
   return true;
 }
 
@@ -120,11 +113,13 @@ static void place(struct cmd *c)
   uint64_t blocks = d->size >> d->block_shift;
 
   scsi_range(c->cdb, c->cdb_len, &c->range);
+  c->data_out = c->range.kind >= SCSI_CHANGES;
   c->in_range = c->range.ranged && c->range.lba <= blocks &&
                 c->range.blocks <= blocks - c->range.lba;
   c->offset = c->in_range ? c->range.lba << d->block_shift : 0;
   c->length = c->in_range ? c->range.blocks << d->block_shift : 0;
-  c->data_out = c->range.kind == SCSI_WRITE || c->range.kind == SCSI_CHANGE;
+  if (c->range.kind == SCSI_UNMAP)
+    fast_unmap_range(c);
 }
 
 static void clear_iov(const struct iovec *iov, uint32_t n, uint64_t from)
@@ -165,27 +160,34 @@ static void settle_data(struct cmd *c, struct ring_result *res)
   }
 }
 
-void cmd_finish(struct cmd *c, uint8_t status)
+static void answer(struct cmd *c, uint8_t status)
 {
   struct device *d = c->dev;
   struct ring_result res = { .status = status };
 
+  if (status != SCSI_GOOD)
+    c->moved = 0;
+  if (status != SCSI_CHECK_CONDITION) {
+    settle_data(c, &res);
+  } else if (c->with_sense && c->touched && !c->bidi_cnt) {
+    res.has_read_len = true;
+    res.read_len = (uint32_t)c->with_sense;
+  }
+  if (c->sense_len) {
+    res.sense = c->sense;
+    res.sense_len = (size_t)c->sense_len;
+  }
+  ring_complete(d->ring, c->token, c->id, &res);
+  device_mark_dirty(d);
+}
+
+void cmd_finish(struct cmd *c, uint8_t status)
+{
+  struct device *d = c->dev;
+
   if (!c->orphaned) {
-    if (status != SCSI_GOOD)
-      c->moved = 0;
-    if (status != SCSI_CHECK_CONDITION) {
-      settle_data(c, &res);
-    } else if (c->with_sense && c->touched && !c->bidi_cnt) {
-      res.has_read_len = true;
-      res.read_len = (uint32_t)c->with_sense;
-    }
-    if (c->sense_len) {
-      res.sense = c->sense;
-      res.sense_len = (size_t)c->sense_len;
-    }
     d->by_id[c->id] = NULL;
-    ring_complete(d->ring, c->token, c->id, &res);
-    device_mark_dirty(d);
+    answer(c, status);
   }
   TAILQ_REMOVE(&d->outstanding, c, link);
   TAILQ_INSERT_HEAD(&d->free_cmds, c, link);
@@ -238,15 +240,33 @@ static void lua_verdict(struct cmd *c, int nargs)
   cmd_finish(c, (uint8_t)status);
 }
 
-void cmd_store_error(struct cmd *c, int rc)
+/* Lets Lua turn an errno of a store into sense, and finishes. */
+static void store_error(struct cmd *c, int rc)
 {
   lua_State *L = c->dev->state->L;
 
   state_push(c->dev->state, L, "store_error");
   lua_rawgeti(L, LUA_REGISTRYINDEX, c->dev->dev_ref);
   lua_pushinteger(L, -rc);
-  lua_pushboolean(L, c->range.kind != SCSI_READ);
+  lua_pushboolean(L, c->data_out || c->range.kind == SCSI_SYNC);
   lua_verdict(c, 3);
+}
+
+/* The store has done what a command asked for. */
+static void stored(struct cmd *c)
+{
+  c->moved = c->range.kind == SCSI_READ ? c->data_len : 0;
+}
+
+void cmd_stored(struct cmd *c, int rc)
+{
+  c->dev->ops--;
+  if (rc) {
+    store_error(c, rc);
+    return;
+  }
+  stored(c);
+  cmd_finish(c, SCSI_GOOD);
 }
 
 /* Takes what Lua has returned; false, and a line in the log, if it is of no
@@ -346,7 +366,7 @@ static bool direct(struct cmd *c, int ref)
 
   if (!cmd_is_plain(c) || c->data_len != c->length || !c->length)
     return false;
-  if (d->has_flush && (c->range.fua || (c->data_out && !d->write_cache)))
+  if (d->has_flush && (c->range.flags & SCSI_FUA || (c->data_out && !d->write_cache)))
     return false;
   if (c->data_out && d->read_only)
     return false;
@@ -363,6 +383,25 @@ static bool direct(struct cmd *c, int ref)
   return true;
 }
 
+/* What fast_submit() has made of an enlisted command; false: nothing. */
+static bool served(struct cmd *c, int rc)
+{
+  switch (rc) {
+  case FAST_NOT:
+    return false;
+  case STORE_PENDING:
+    c->dev->ops++;
+    return true;
+  case 0:
+    stored(c);
+    cmd_finish(c, SCSI_GOOD);
+    return true;
+  default:
+    store_error(c, rc);
+    return true;
+  }
+}
+
 static void go(struct cmd *c)
 {
   struct device *d = c->dev;
@@ -370,7 +409,7 @@ static void go(struct cmd *c)
   if (!d->attention) {
     switch (d->route[c->cdb[0]]) {
     case ROUTE_STORE:
-      if (fast_start(c))
+      if (served(c, fast_submit(c)))
         return;
       break;
     case ROUTE_READ:
@@ -406,47 +445,94 @@ static void refuse(struct device *d, const struct ring_cmd *entry)
   device_mark_dirty(d);
 }
 
-void cmd_take(struct device *d, const struct ring_cmd *entry)
+/* A slot as its last command left it gets a new one. */
+static void renew(struct cmd *c, const struct ring_cmd *entry)
 {
-  struct cmd *c = slot(d);
-
-  if (!c) {
-    refuse(d, entry);
-    return;
-  }
-  c->id = entry->id;
   c->token = entry->token;
-  c->expired = c->orphaned = false;
+  c->id = entry->id;
   c->zeroed = c->touched = c->exact = c->locks = false;
-  c->moved = c->with_sense = 0;
+  c->expired = c->orphaned = false;
   c->sense_len = 0;
+  c->moved = c->with_sense = 0;
+  c->iov = c->bidi = c->iov_inline;
   c->iov_cnt = c->bidi_cnt = 0;
-  if (!remember(d, c)) {
-    TAILQ_INSERT_HEAD(&d->free_cmds, c, link);
-    refuse(d, entry);
-    return;
-  }
+  c->data_len = c->bidi_len = 0;
+  c->first = NULL;
+}
+
+/* From now on the command can be found, and runs out of time. */
+static void enlist(struct cmd *c)
+{
+  struct device *d = c->dev;
+
+  TAILQ_REMOVE(&d->free_cmds, c, link);
   TAILQ_INSERT_TAIL(&d->outstanding, c, link);
+  d->by_id[c->id] = c;
   if (d->time_out) {
     c->due = timers_now(&d->shard->timers) + d->time_out;
     if (!d->deadline.slot)
       timer_start(&d->shard->timers, &d->deadline, d->time_out);
   }
+}
+
+/* True if the range is the command's; `granted` is called otherwise. */
+static bool hold_range(struct cmd *c)
+{
+  if (!c->data_out || !c->length)
+    return true;
+  c->lock.offset = c->offset;
+  c->lock.length = c->length;
+  return lock_acquire(&c->dev->locks, &c->lock);
+}
+
+/* Serves a command that is not enlisted, if the store can do it and no lock is
+ * in its way; false: it is enlisted now, and nothing else has happened. */
+static bool serve_at_once(struct cmd *c)
+{
+  struct device *d = c->dev;
+  int rc;
+
+  if (d->route[c->cdb[0]] != ROUTE_STORE || d->attention ||
+      (c->data_out && !lock_table_empty(&d->locks))) {
+    enlist(c);
+    return false;
+  }
+  rc = fast_submit(c);
+  if (rc == 0) {
+    stored(c);
+    answer(c, SCSI_GOOD);
+    return true;
+  }
+  enlist(c);
+  if (rc == STORE_PENDING)
+    hold_range(c);
+  return served(c, rc);
+}
+
+void cmd_take(struct device *d, const struct ring_cmd *entry)
+{
+  struct cmd *c = TAILQ_FIRST(&d->free_cmds);
+
+  if ((!c && !(c = more_slots(d))) ||
+      (entry->id >= d->by_id_room && !more_ids(d, entry->id))) {
+    refuse(d, entry);
+    return;
+  }
+  renew(c, entry);
   c->cdb_len = ring_cdb(d->ring, entry, c->cdb);
-  if (c->cdb_len < 0 || !take_data(c, entry)) {
+  if (c->cdb_len < 0 ||
+      (entry->iov_cnt + entry->bidi_cnt && !take_data(c, entry))) {
     log_error(d->name, "the kernel sent a command whose parts lie outside of "
               "the shared memory; it is failed");
+    c->data_len = c->bidi_len = 0;
+    c->iov_cnt = c->bidi_cnt = 0;
+    enlist(c);
     cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
     return;
   }
   place(c);
-  if (c->data_out && c->length) {
-    c->lock.offset = c->offset;
-    c->lock.length = c->length;
-    if (!lock_acquire(&d->locks, &c->lock))
-      return;
-  }
-  go(c);
+  if (!serve_at_once(c) && hold_range(c))
+    go(c);
 }
 
 void cmd_abort(struct cmd *c)

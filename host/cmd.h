@@ -1,8 +1,11 @@
 /* cmd.h - one SCSI command from the ring to its answer.
  *
- *   cmd_take --> (waits for its range) --> store or Lua --> cmd_finish
+ *   cmd_take --+--> (waits for its range) --> store or Lua --> cmd_finish
+ *              |
+ *              +--> store, at once
  *
- * A command is answered exactly once, and never while a store operation still
+ * A command that the store answers at once is never enlisted: nobody could ask
+ * for it.  A command is answered exactly once, and never while a store operation still
  * uses its data: the kernel gives the pages to another command the moment it
  * learns of the answer.  The range lock is held as long, so that a write that
  * was aborted or ran out of time cannot land after a newer one.
@@ -29,43 +32,42 @@ enum { CMD_IOV_INLINE = 8 };
 
 struct cmd {
   TAILQ_ENTRY(cmd) link;        /* outstanding or free commands */
-  struct job job;               /* goes on when its range is granted */
   struct device *dev;
   uint32_t token;               /* of the ring entry */
   uint16_t id;
-  int cdb_len;
-  unsigned char cdb[RING_CDB_MAX];
+  bool in_range;                /* the range lies on the device */
+  bool data_out;                /* known to be Data-Out: never zeroed */
 
+  bool zeroed;                  /* Data-In was cleared before a part was set */
+  bool touched;                 /* Data-In was written to */
+  bool exact;                   /* a reply has to fill Data-In */
+  bool locks;                   /* its Lua code has taken range locks */
+  bool expired, orphaned;
+  bool swapped;                 /* its `data` is not the view at the moment */
+  int sense_len;
+  uint64_t moved;               /* bytes of Data-In that are valid */
+  uint64_t with_sense;          /* as many go out with CHECK CONDITION */
+
+  struct scsi_range range;
+  uint64_t offset, length;      /* bytes, where in_range */
   struct iovec *iov;            /* Data-Out or Data-In */
   struct iovec *bidi;           /* Data-In of a bidirectional command */
   uint32_t iov_cnt, bidi_cnt;
   uint64_t data_len, bidi_len;
   char *first;                  /* byte of the data; stores change iovecs */
+  struct iovec iov_inline[CMD_IOV_INLINE];
   struct iovec *iov_big;        /* room for more than the inline ones */
   uint32_t iov_room;
-  struct iovec iov_inline[CMD_IOV_INLINE];
 
-  struct scsi_range range;
-  uint64_t offset, length;      /* bytes, where range.ranged */
-  bool in_range;                /* they lie on the device */
-  bool data_out;                /* known to be Data-Out: never zeroed */
-  struct range_lock lock;
-
-  struct task *task;            /* the coroutine that works on it */
-  struct store_op op;           /* the fast path's */
-  bool zeroed;                  /* Data-In was cleared before a part was set */
-  bool touched;                 /* Data-In was written to */
-  bool exact;                   /* a reply has to fill Data-In */
-  uint64_t moved;               /* bytes of Data-In that are valid */
-  uint64_t with_sense;          /* as many go out with CHECK CONDITION */
-  int ud_ref;                   /* the Lua object, made on first need */
-  bool swapped;                 /* its `data` is not the view at the moment */
-
-  bool locks;                   /* its Lua code has taken range locks */
-
-  bool expired, orphaned;
-  int sense_len;
+  int cdb_len;
+  unsigned char cdb[RING_CDB_MAX];
   unsigned char sense[RING_SENSE_MAX];
+
+  struct store_op op;           /* the fast path's */
+  struct range_lock lock;
+  struct job job;               /* goes on when its range is granted */
+  struct task *task;            /* the coroutine that works on it */
+  int ud_ref;                   /* the Lua object, made on first need */
   uint64_t due;                 /* ns; deadline */
 };
 
@@ -105,8 +107,20 @@ void cmd_deadline(struct timer *t);
 /* Frees the pool of a device without outstanding commands. */
 void cmd_pool_free(struct device *d);
 
-/* fast.c: serves a plain READ, WRITE or SYNCHRONIZE CACHE from the store.
- * False: it is not that plain, Lua has to answer. */
-bool fast_start(struct cmd *c);
+/* A store operation of fast_submit() has ended: 0 or -errno. */
+void cmd_stored(struct cmd *c, int rc);
+
+/* -- fast.c ---------------------------------------------------------------- */
+
+enum { FAST_NOT = 2 };          /* beside what store_submit() returns */
+
+/* Lets the store do what a plain command asks for.  Returns what
+ * store_submit() does, with cmd_stored() to come after STORE_PENDING; or
+ * FAST_NOT: it is not that plain, Lua has to answer. */
+int fast_submit(struct cmd *c);
+
+/* Finds the range of an UNMAP with a single block descriptor and makes it the
+ * command's; anything else is left for Lua. */
+void fast_unmap_range(struct cmd *c);
 
 #endif

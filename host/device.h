@@ -79,6 +79,7 @@ struct device {
   uint32_t block_size;
   unsigned block_shift;
   uint64_t max_blocks;          /* in one READ or WRITE */
+  uint64_t max_unmap, max_same; /* blocks in one UNMAP or WRITE SAME */
   bool read_only, write_cache, descriptor_sense;
   bool has_flush;               /* the handler's, after stable writes */
   unsigned long resets;         /* LUN RESETs that the kernel told of */

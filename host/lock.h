@@ -45,6 +45,14 @@ bool lock_acquire(struct lock_table *t, struct range_lock *l);
  * lock itself is free as soon as it is given back. */
 void lock_release(struct lock_table *t, struct range_lock *l);
 
+/* Nobody holds a lock or waits for one: whoever lets go before anybody else
+ * can ask needs none. */
+static inline bool lock_table_empty(const struct lock_table *t)
+{
+  return !t->in[LOCK_HELD].first && !t->in[LOCK_GRANTED].first &&
+         !t->in[LOCK_WAITING].first;
+}
+
 /* Asked for and not yet granted, as far as its owner knows. */
 static inline bool lock_waits(const struct range_lock *l)
 {

@@ -1,110 +1,142 @@
 /* scsi.c - see scsi.h.
  *
- * The table holds the commands that name a range of blocks, so that the range
+ * The tables hold the commands that name a range of blocks, so that the range
  * lock and the fast path can be decided without entering Lua.
  */
+#define _GNU_SOURCE 1           /* be64toh */
 #include "scsi.h"
 
+#include <endian.h>
 #include <string.h>
 
 struct place {
-  unsigned char code;           /* opcode, or low byte of the service action */
   unsigned char kind;
   unsigned char lba_at, lba_size;
   unsigned char len_at, len_size;
+  unsigned char flags;          /* that a plain command may have set */
 };
 
-#define TABLE_END { 0, 0, 0, 0, 0, 0 }
+enum { RW = SCSI_FUA | SCSI_DPO };
 
-static const struct place by_opcode[] = {       /* SBC-3 clause 5 */
-  { 0x08, SCSI_READ, 1, 3, 4, 1 },      /* READ(6) */
-  { 0x0a, SCSI_WRITE, 1, 3, 4, 1 },     /* WRITE(6) */
-  { 0x28, SCSI_READ, 2, 4, 7, 2 },      /* READ(10) */
-  { 0x2a, SCSI_WRITE, 2, 4, 7, 2 },     /* WRITE(10) */
-  { 0x2e, SCSI_CHANGE, 2, 4, 7, 2 },    /* WRITE AND VERIFY(10) */
-  { 0x2f, SCSI_LOOK, 2, 4, 7, 2 },      /* VERIFY(10) */
-  { 0x34, SCSI_LOOK, 2, 4, 7, 2 },      /* PRE-FETCH(10) */
-  { 0x35, SCSI_SYNC, 2, 4, 7, 2 },      /* SYNCHRONIZE CACHE(10) */
-  { 0x41, SCSI_CHANGE, 2, 4, 7, 2 },    /* WRITE SAME(10) */
-  { 0x88, SCSI_READ, 2, 8, 10, 4 },     /* READ(16) */
-  { 0x89, SCSI_CHANGE, 2, 8, 13, 1 },   /* COMPARE AND WRITE */
-  { 0x8a, SCSI_WRITE, 2, 8, 10, 4 },    /* WRITE(16) */
-  { 0x8b, SCSI_CHANGE, 2, 8, 10, 4 },   /* ORWRITE(16) */
-  { 0x8e, SCSI_CHANGE, 2, 8, 10, 4 },   /* WRITE AND VERIFY(16) */
-  { 0x8f, SCSI_LOOK, 2, 8, 10, 4 },     /* VERIFY(16) */
-  { 0x90, SCSI_LOOK, 2, 8, 10, 4 },     /* PRE-FETCH(16) */
-  { 0x91, SCSI_SYNC, 2, 8, 10, 4 },     /* SYNCHRONIZE CACHE(16) */
-  { 0x93, SCSI_CHANGE, 2, 8, 10, 4 },   /* WRITE SAME(16) */
-  { 0x9c, SCSI_CHANGE, 2, 8, 12, 2 },   /* WRITE ATOMIC(16), SBC-4 */
-  { 0xa8, SCSI_READ, 2, 4, 6, 4 },      /* READ(12) */
-  { 0xaa, SCSI_WRITE, 2, 4, 6, 4 },     /* WRITE(12) */
-  { 0xae, SCSI_CHANGE, 2, 4, 6, 4 },    /* WRITE AND VERIFY(12) */
-  { 0xaf, SCSI_LOOK, 2, 4, 6, 4 },      /* VERIFY(12) */
-  TABLE_END
+static const struct place by_opcode[256] = {    /* SBC-3 clause 5 */
+  [0x08] = { SCSI_READ, 1, 3, 4, 1, 0 },        /* READ(6) */
+  [0x0a] = { SCSI_WRITE, 1, 3, 4, 1, 0 },       /* WRITE(6) */
+  [0x28] = { SCSI_READ, 2, 4, 7, 2, RW },       /* READ(10) */
+  [0x2a] = { SCSI_WRITE, 2, 4, 7, 2, RW },      /* WRITE(10) */
+  [0x2e] = { SCSI_CHANGE, 2, 4, 7, 2, 0 },      /* WRITE AND VERIFY(10) */
+  [0x2f] = { SCSI_VERIFY, 2, 4, 7, 2, SCSI_DPO },       /* VERIFY(10) */
+  [0x34] = { SCSI_LOOK, 2, 4, 7, 2, 0 },        /* PRE-FETCH(10) */
+  [0x35] = { SCSI_SYNC, 2, 4, 7, 2, 0 },        /* SYNCHRONIZE CACHE(10) */
+  [0x41] = { SCSI_SAME, 2, 4, 7, 2, SCSI_SAME_UNMAP },  /* WRITE SAME(10) */
+  [0x42] = { SCSI_UNMAP, 0, 0, 7, 2, 0 },       /* UNMAP: a list's length */
+  [0x88] = { SCSI_READ, 2, 8, 10, 4, RW },      /* READ(16) */
+  [0x89] = { SCSI_CHANGE, 2, 8, 13, 1, 0 },     /* COMPARE AND WRITE */
+  [0x8a] = { SCSI_WRITE, 2, 8, 10, 4, RW },     /* WRITE(16) */
+  [0x8b] = { SCSI_CHANGE, 2, 8, 10, 4, 0 },     /* ORWRITE(16) */
+  [0x8e] = { SCSI_CHANGE, 2, 8, 10, 4, 0 },     /* WRITE AND VERIFY(16) */
+  [0x8f] = { SCSI_VERIFY, 2, 8, 10, 4, SCSI_DPO },      /* VERIFY(16) */
+  [0x90] = { SCSI_LOOK, 2, 8, 10, 4, 0 },       /* PRE-FETCH(16) */
+  [0x91] = { SCSI_SYNC, 2, 8, 10, 4, 0 },       /* SYNCHRONIZE CACHE(16) */
+  [0x93] = { SCSI_SAME, 2, 8, 10, 4,            /* WRITE SAME(16) */
+             SCSI_SAME_UNMAP | SCSI_SAME_NDOB },
+  [0x9c] = { SCSI_CHANGE, 2, 8, 12, 2, 0 },     /* WRITE ATOMIC(16), SBC-4 */
+  [0xa8] = { SCSI_READ, 2, 4, 6, 4, RW },       /* READ(12) */
+  [0xaa] = { SCSI_WRITE, 2, 4, 6, 4, RW },      /* WRITE(12) */
+  [0xae] = { SCSI_CHANGE, 2, 4, 6, 4, 0 },      /* WRITE AND VERIFY(12) */
+  [0xaf] = { SCSI_VERIFY, 2, 4, 6, 4, SCSI_DPO },       /* VERIFY(12) */
 };
 
-static const struct place by_action[] = {       /* opcode 7Fh, 32 bytes */
-  { 0x09, SCSI_READ, 12, 8, 28, 4 },    /* READ(32) */
-  { 0x0a, SCSI_LOOK, 12, 8, 28, 4 },    /* VERIFY(32) */
-  { 0x0b, SCSI_WRITE, 12, 8, 28, 4 },   /* WRITE(32) */
-  { 0x0c, SCSI_CHANGE, 12, 8, 28, 4 },  /* WRITE AND VERIFY(32) */
-  { 0x0d, SCSI_CHANGE, 12, 8, 28, 4 },  /* WRITE SAME(32) */
-  TABLE_END
+static const struct place by_action[32] = {     /* opcode 7Fh, 32 bytes */
+  [0x09] = { SCSI_READ, 12, 8, 28, 4, RW },     /* READ(32) */
+  [0x0a] = { SCSI_VERIFY, 12, 8, 28, 4, SCSI_DPO },     /* VERIFY(32) */
+  [0x0b] = { SCSI_WRITE, 12, 8, 28, 4, RW },    /* WRITE(32) */
+  [0x0c] = { SCSI_CHANGE, 12, 8, 28, 4, 0 },    /* WRITE AND VERIFY(32) */
+  [0x0d] = { SCSI_SAME, 12, 8, 28, 4,           /* WRITE SAME(32) */
+             SCSI_SAME_UNMAP | SCSI_SAME_NDOB },
 };
 
 enum {
   VARIABLE_LENGTH = 0x7f,
-  FUA = 0x08,
-  DPO = 0x10,
+  NOT_GROUP_NUMBER = 0xe0,      /* of the byte that holds it */
 };
 
-static uint64_t big_endian(const unsigned char *p, int n)
+/* An integer of 1, 2, 3, 4 or 8 bytes. */
+static inline uint64_t big_endian(const unsigned char *p, int n)
 {
-  uint64_t v = 0;
+  uint64_t v8;
+  uint32_t v4;
 
-  while (n-- > 0)
-    v = v << 8 | *p++;
-  return v;
+  switch (n) {
+  case 8:
+    memcpy(&v8, p, sizeof(v8));
+    return be64toh(v8);
+  case 4:
+    memcpy(&v4, p, sizeof(v4));
+    return be32toh(v4);
+  case 3:
+    return (uint64_t)p[0] << 16 | p[1] << 8 | p[2];
+  case 2:
+    return (uint64_t)p[0] << 8 | p[1];
+  default:
+    return p[0];
+  }
 }
 
-static const struct place *find(const struct place *table, int code)
+static bool any(const unsigned char *p, int n)
 {
-  for (; table->len_size; table++)
-    if (table->code == code)
-      return table;
-  return NULL;
+  while (n-- > 0)
+    if (*p++)
+      return true;
+  return false;
+}
+
+/* Nothing in these CDBs counts but flags, range and GROUP NUMBER; what is
+ * reserved has to be 0. */
+static bool is_plain(const unsigned char *cdb, int len, unsigned flags,
+                     unsigned allowed)
+{
+  if (flags & ~allowed)
+    return false;
+  switch (len) {
+  case 6:
+    return !(cdb[1] & 0xe0) && !cdb[5];
+  case 10:
+    return !(cdb[6] & NOT_GROUP_NUMBER) && !cdb[9];
+  case 12:
+    return !(cdb[10] & NOT_GROUP_NUMBER) && !cdb[11];
+  case 16:
+    return !(cdb[14] & NOT_GROUP_NUMBER) && !cdb[15];
+  default:                      /* without protection: no tags at 20 to 27 */
+    return !any(cdb + 1, 5) && !(cdb[6] & NOT_GROUP_NUMBER) && !cdb[11] &&
+           !any(cdb + 20, 8);
+  }
 }
 
 void scsi_range(const unsigned char *cdb, int len, struct scsi_range *out)
 {
-  const struct place *p;
-  unsigned flags, control;
+  const struct place *p = &by_opcode[cdb[0]];
+  unsigned flags = len > 6 ? cdb[1] : 0;
 
-  *out = (struct scsi_range){ .kind = SCSI_OTHER };
-  if (cdb[0] == VARIABLE_LENGTH) {
-    if (len != 32 || cdb[8] != 0)
-      return;
-    p = find(by_action, cdb[9]);
+  if (cdb[0] == VARIABLE_LENGTH && len == 32 && cdb[8] == 0 && cdb[9] < 32) {
+    p = &by_action[cdb[9]];
     flags = cdb[10];
-    control = cdb[1];
-  } else {
-    p = find(by_opcode, cdb[0]);
-    flags = len > 6 ? cdb[1] : 0;
-    control = cdb[len - 1];
   }
-  if (!p)
+  out->kind = p->kind;
+  out->ranged = p->lba_size;
+  out->flags = (uint8_t)flags;
+  out->plain = false;
+  out->lba = out->blocks = 0;
+  if (!p->kind)
     return;
 
-  out->kind = p->kind;
-  out->ranged = true;
-  out->fua = flags & FUA;
-  out->plain = !(flags & ~(FUA | DPO)) && !control;
-  out->lba = big_endian(cdb + p->lba_at, p->lba_size);
+  out->plain = is_plain(cdb, len, flags, p->flags);
   out->blocks = big_endian(cdb + p->len_at, p->len_size);
-  if (len == 10 || len == 12 || len == 16) {    /* beside GROUP NUMBER */
-    out->plain = out->plain && !(cdb[len == 10 ? 6 : len - 2] & 0xe0);
-  } else if (len == 6) {        /* SBC-3 5.9: 21 bits of LBA, 0 means 256 */
-    out->plain = out->plain && !(cdb[1] & 0xe0);
+  if (!p->lba_size) {           /* UNMAP: reserved where others have an LBA */
+    out->plain = out->plain && !any(cdb + 2, 4);
+    return;
+  }
+  out->lba = big_endian(cdb + p->lba_at, p->lba_size);
+  if (len == 6) {               /* SBC-3 5.9: 21 bits of LBA, 0 means 256 */
     out->lba &= 0x1fffff;
     if (!out->blocks)
       out->blocks = 256;

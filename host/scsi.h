@@ -26,19 +26,33 @@ enum {                          /* SPC-4 4.5.6: sense keys */
 enum scsi_kind {
   SCSI_OTHER,                   /* names no range, or does not transfer */
   SCSI_READ,
-  SCSI_WRITE,                   /* replaces the range by its Data-Out */
-  SCSI_CHANGE,                  /* changes the range in some other way */
-  SCSI_SYNC,                    /* SYNCHRONIZE CACHE */
   SCSI_LOOK,                    /* names a range and leaves it alone */
+  SCSI_VERIFY,                  /* the same, and reads it: VERIFY */
+  SCSI_SYNC,                    /* SYNCHRONIZE CACHE */
+  SCSI_UNMAP,                   /* its ranges are in its Data-Out */
+  SCSI_WRITE,                   /* replaces the range by its Data-Out */
+  SCSI_SAME,                    /* by copies of its Data-Out: WRITE SAME */
+  SCSI_CHANGE,                  /* changes the range in some other way */
+};
+
+/* Kinds from here on change blocks, and have Data-Out if they have data. */
+enum { SCSI_CHANGES = SCSI_UNMAP };
+
+/* Flags of the CDB that may be set where `plain` is true. */
+enum {
+  SCSI_FUA = 0x08,              /* READ and WRITE */
+  SCSI_DPO = 0x10,              /* and VERIFY */
+  SCSI_SAME_UNMAP = 0x08,       /* WRITE SAME */
+  SCSI_SAME_NDOB = 0x01,        /* WRITE SAME(16) and (32) */
 };
 
 /* The range of a block command. */
 struct scsi_range {
-  enum scsi_kind kind;
+  uint8_t kind;                 /* enum scsi_kind */
   bool ranged;                  /* lba and blocks mean something */
-  bool fua;
-  bool plain;                   /* no flag is set but DPO and FUA, and the
+  bool plain;                   /* no flag is set but those above, and the
                                    control byte is 0 */
+  uint8_t flags;                /* of READ and WRITE (6): 0 */
   uint64_t lba;
   uint64_t blocks;
 };

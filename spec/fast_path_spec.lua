@@ -44,15 +44,64 @@ local function lba_near(length)
                 BLOCKS - 1, BLOCKS, BLOCKS + 1, 0x7FFFFFFF)
 end
 
-local READS <const> = { "read_6", "read_10", "read_12", "read_16" }
-local WRITES <const> = { "write_6", "write_10", "write_12", "write_16" }
+local READS <const> = { "read_6", "read_10", "read_12", "read_16", "read_32" }
+local WRITES <const> =
+  { "write_6", "write_10", "write_12", "write_16", "write_32" }
+local OTHERS <const> = {
+  "verify_10", "verify_12", "verify_16", "verify_32", "write_same_10",
+  "write_same_16", "write_same_32", "unmap", "synchronize_cache_10",
+  "synchronize_cache_16",
+}
+
+local function flip(bytes)                  -- any bit of the CDB
+  local at = random(2, #bytes)
+  return bytes:sub(1, at - 1) .. string.char(bytes:byte(at) ~ 1 << random(0, 7))
+         .. bytes:sub(at + 1)
+end
+
+local function block(block_size)
+  return string.char(one_of(0, 0, random(0, 255))):rep(block_size - 1)
+         .. one_of("\0", "\0", "\0", "\1")
+end
+
+-- Commands that the store answers besides READ and WRITE, near to what it
+-- takes.
+local function other(block_size)
+  local name = OTHERS[random(#OTHERS)]
+  local length = one_of(0, 1, 2, 8, random(1, 64))
+  local lba = math.max(0, lba_near(length))
+  local fields, data = { lba = lba, length = length }, ""
+  if name == "unmap" then
+    local ranges = string.pack(">I8I4I4", lba, length, 0)
+    if random(6) == 1 then
+      ranges = ranges .. string.pack(">I8I4I4", random(0, BLOCKS), 1, 0)
+    end
+    data = string.pack(">I2I2I4", #ranges + 6, #ranges, 0) .. ranges
+    fields = { parameter_list_length = #data, anchor = random(20) // 20 }
+  elseif name:find "same" then
+    fields.unmap = random(0, 1)
+    fields.ndob = name ~= "write_same_10" and random(0, 1) or nil
+    data = fields.ndob == 1 and "" or block(block_size)
+  elseif name:find "verify" then
+    fields.bytchk = one_of(0, 0, 0, 1, 2, 3)
+    fields.dpo = random(0, 1)
+    if fields.bytchk ~= 0 then data = block(block_size):rep(length) end
+  elseif random(4) == 1 then
+    fields.immed = 1
+  end
+  local bytes = scsi.cdb[name](fields)
+  if random(8) == 1 then bytes = flip(bytes) end
+  if random(12) == 1 then data = data .. one_of("x", block(block_size)) end
+  return bytes, { data_out = data }
+end
 
 -- A CDB and what goes with it, as (bytes, data).
 local function command(block_size)
+  if random(4) == 1 then return other(block_size) end
   local length = one_of(0, 1, 1, 2, 8, random(1, 20), random(1, 64))
   local lba = math.max(0, lba_near(length))
   local names = one_of(READS, WRITES, WRITES)
-  local name = names[random(4)]
+  local name = names[random(#names)]
   local fields = { lba = lba, length = length }
   if name:sub(-2) == "_6" then
     fields.lba = lba & 0x1FFFFF
@@ -64,16 +113,8 @@ local function command(block_size)
   end
   local blocks = length
   if name:sub(-2) == "_6" and length == 0 then blocks = 256 end
-  if random(12) == 1 then
-    return one_of(scsi.cdb.synchronize_cache_10,
-                  scsi.cdb.synchronize_cache_16) { lba = lba }
-  end
   local bytes = scsi.cdb[name](fields)
-  if random(25) == 1 then                   -- any bit of the CDB
-    local at = random(2, #bytes)
-    bytes = bytes:sub(1, at - 1) .. string.char(bytes:byte(at) ~ 1 << random(0, 7))
-            .. bytes:sub(at + 1)
-  end
+  if random(25) == 1 then bytes = flip(bytes) end
   local size = blocks * block_size
   if random(12) == 1 then                   -- the fabric sees it otherwise
     size = one_of(0, 1, block_size - 1, size + 1, size // 2, size + block_size)

@@ -105,7 +105,11 @@ local direct = {}
 for _, opcode in ipairs {
   0x08, 0x28, 0x88, 0xA8,           -- READ
   0x0A, 0x2A, 0x8A, 0xAA,           -- WRITE
+  0x2F, 0x8F, 0xAF,                 -- VERIFY
   0x35, 0x91,                       -- SYNCHRONIZE CACHE
+  0x41, 0x93,                       -- WRITE SAME
+  0x42,                             -- UNMAP
+  0x7F,                             -- the same with 32 bytes
 } do direct[opcode] = true end
 
 return {

@@ -133,31 +133,41 @@ function dispatch.routes(dev)
   return routes
 end
 
--- Opcodes that C can serve from a store, or enter a handler for.
+-- Opcodes that C can serve from a store, with what the device has to be able to
+-- do; and those for which it can enter a handler.
+local FROM_STORE <const> = {
+  [0x08] = "read", [0x28] = "read", [0x88] = "read", [0xA8] = "read",
+  [0x2F] = "read", [0x8F] = "read", [0xAF] = "read",
+  [0x0A] = "write", [0x2A] = "write", [0x8A] = "write", [0xAA] = "write",
+  [0x41] = "write", [0x93] = "write", [0x42] = "unmap",
+  [0x35] = "flush", [0x91] = "flush",
+  [0x7F] = "write",
+}
 local READS <const> = { 0x08, 0x28, 0x88, 0xA8 }
 local WRITES <const> = { 0x0A, 0x2A, 0x8A, 0xAA }
-local SYNCS <const> = { 0x35, 0x91 }
 
 --- Tells C which opcodes need no Lua dispatcher: those that the handler leaves
 -- alone and that the kind answers as every disk does.
 function dispatch.shortcuts(dev, handle)
   local disk = require "tcmu.disk"
-  local function route(opcodes, who)
-    for _, opcode in ipairs(opcodes) do
-      local own = dev.handler.on and dev.handler.on[opcode]
-      local free = own == nil and disk.direct[opcode]
-                   and dev.kind.on[opcode] == disk.on[opcode]
-      handle:route(opcode, free and who or "lua")
-    end
+  local function route(opcode, who)
+    local own = dev.handler.on and dev.handler.on[opcode]
+    local free = own == nil and disk.direct[opcode]
+                 and dev.kind.on[opcode] == disk.on[opcode]
+    handle:route(opcode, free and who or "lua")
   end
 
   if dev.store then
-    route(READS, "store")
-    route(WRITES, dev.can.write and "store" or "lua")
-    route(SYNCS, dev.can.flush and "store" or "lua")
-  else
-    route(READS, dev.handler.read and "read" or "lua")
-    route(WRITES, dev.handler.write and "write" or "lua")
+    for opcode, ability in pairs(FROM_STORE) do
+      route(opcode, dev.can[ability] and "store" or "lua")
+    end
+    return
+  end
+  for _, opcode in ipairs(READS) do
+    route(opcode, dev.handler.read and "read" or "lua")
+  end
+  for _, opcode in ipairs(WRITES) do
+    route(opcode, dev.handler.write and "write" or "lua")
   end
 end
 
