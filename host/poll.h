@@ -22,6 +22,8 @@
 
 struct device;
 
+TAILQ_HEAD(device_queue, device);
+
 enum poll_mode {
   POLL_OFF,                     /* sleeps at once */
   POLL_ON,                      /* awake for `limit` after every answer */
@@ -36,7 +38,7 @@ struct poll_options {
 
 struct poller {
   uv_idle_t spin;               /* active while awake */
-  TAILQ_HEAD(, device) awaited; /* they had an answer lately */
+  struct device_queue awaited;  /* they had an answer lately */
   bool on, automatic, awake;
   uint64_t window, slice;       /* ns */
   uint64_t last;                /* when the last answer was told */

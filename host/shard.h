@@ -30,7 +30,6 @@ struct job {
 
 TAILQ_HEAD(job_list, job);
 LIST_HEAD(device_list, device);
-TAILQ_HEAD(device_queue, device);
 LIST_HEAD(state_list, state);
 
 struct shard {
