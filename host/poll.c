@@ -145,7 +145,7 @@ static struct device *look(struct poller *p, bool *store_works)
 {
   struct device *d;
 
-  TAILQ_FOREACH(d, &p->awaited, awaited_link) {
+  for (d = TAILQ_FIRST(&p->awaited); d; d = TAILQ_NEXT(d, awaited_link)) {
     if (ring_pending(d->ring))
       return d;
     if (d->ops)
