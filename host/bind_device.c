@@ -183,10 +183,12 @@ static int l_set(lua_State *L)
   return luaL_argerror(L, 2, "not a setting of a device");
 }
 
-/* handle:route(opcode, who): "lua", "store", "read" or "write". */
+/* handle:route(opcode, who): "lua", "ready", "store", "read" or "write". */
 static int l_route(lua_State *L)
 {
-  static const char *const who[] = { "lua", "store", "read", "write", NULL };
+  static const char *const who[] = {            /* as enum route */
+    "lua", "ready", "store", "read", "write", NULL
+  };
   struct device *d = check(L);
   lua_Integer opcode = luaL_checkinteger(L, 2);
   int route = luaL_checkoption(L, 3, NULL, who);

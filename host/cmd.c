@@ -445,6 +445,17 @@ static void refuse(struct device *d, const struct ring_cmd *entry)
   device_mark_dirty(d);
 }
 
+/* TEST UNIT READY, without a flag or data, of a device that is ready. */
+static bool asks_if_ready(const struct device *d, const struct ring_cmd *entry,
+                          const unsigned char *cdb)
+{
+  static const unsigned char plain[6] = { 0x00 };
+
+  return d->route[cdb[0]] == ROUTE_READY && !d->attention &&
+         !(entry->iov_cnt | entry->bidi_cnt) &&
+         !memcmp(cdb, plain, sizeof(plain));
+}
+
 /* A slot as its last command left it gets a new one. */
 static void renew(struct cmd *c, const struct ring_cmd *entry)
 {
@@ -509,23 +520,22 @@ static bool serve_at_once(struct cmd *c)
   return served(c, rc);
 }
 
-void cmd_take(struct device *d, const struct ring_cmd *entry)
+/* The rest of cmd_take(), for a command whose CDB is in its slot. */
+__attribute__((noinline))
+static void take(struct cmd *c, const struct ring_cmd *entry, int cdb_len)
 {
-  struct cmd *c = TAILQ_FIRST(&d->free_cmds);
+  struct device *d = c->dev;
 
-  if ((!c && !(c = more_slots(d))) ||
-      (entry->id >= d->by_id_room && !more_ids(d, entry->id))) {
+  c->cdb_len = cdb_len;
+  renew(c, entry);
+  if (entry->id >= d->by_id_room && !more_ids(d, entry->id)) {
     refuse(d, entry);
     return;
   }
-  renew(c, entry);
-  c->cdb_len = ring_cdb(d->ring, entry, c->cdb);
-  if (c->cdb_len < 0 ||
+  if (cdb_len < 0 ||
       (entry->iov_cnt + entry->bidi_cnt && !take_data(c, entry))) {
     log_error(d->name, "the kernel sent a command whose parts lie outside of "
               "the shared memory; it is failed");
-    c->data_len = c->bidi_len = 0;
-    c->iov_cnt = c->bidi_cnt = 0;
     enlist(c);
     cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
     return;
@@ -533,6 +543,24 @@ void cmd_take(struct device *d, const struct ring_cmd *entry)
   place(c);
   if (!serve_at_once(c) && hold_range(c))
     go(c);
+}
+
+void cmd_take(struct device *d, const struct ring_cmd *entry)
+{
+  struct cmd *c = TAILQ_FIRST(&d->free_cmds);
+  int cdb_len;
+
+  if (!c && !(c = more_slots(d))) {
+    refuse(d, entry);
+    return;
+  }
+  cdb_len = ring_cdb(d->ring, entry, c->cdb);
+  if (cdb_len > 0 && asks_if_ready(d, entry, c->cdb)) {
+    ring_good(d->ring, entry->token, entry->id);
+    device_mark_dirty(d);
+    return;
+  }
+  take(c, entry, cdb_len);
 }
 
 void cmd_abort(struct cmd *c)

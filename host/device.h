@@ -36,6 +36,7 @@ enum device_phase {
 /* Who answers an opcode first. */
 enum route {
   ROUTE_LUA,                    /* routes[opcode] of the device's Lua side */
+  ROUTE_READY,                  /* GOOD, at once: TEST UNIT READY */
   ROUTE_STORE,                  /* fast.c, from the store */
   ROUTE_READ,                   /* the handler's read, entered directly */
   ROUTE_WRITE,                  /* the handler's write, likewise */

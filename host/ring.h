@@ -92,9 +92,9 @@ unsigned ring_caps(const struct ring *r);
 enum ring_event ring_next(struct ring *r, union ring_entry *out);
 
 /* Copies the CDB, its length derived from the opcode as the kernel does
- * (SPC-4 4.2.5.1; vendor groups are 10 bytes).  Returns the length; bytes
- * beyond it are left alone.  -EPROTO: it does not lie inside the ring, which
- * is broken from now on. */
+ * (SPC-4 4.2.5.1; vendor groups are 10 bytes).  Returns the length; of the 16
+ * bytes that most have room in, those beyond it hold whatever lies behind.
+ * -EPROTO: it does not lie inside the ring, which is broken from now on. */
 int ring_cdb(struct ring *r, const struct ring_cmd *c,
              unsigned char cdb[RING_CDB_MAX]);
 
@@ -113,6 +113,9 @@ uint16_t ring_tmr_id(const struct ring_tmr *t, uint32_t i);
  * visible with ring_publish(). */
 void ring_complete(struct ring *r, uint32_t token, uint16_t id,
                    const struct ring_result *res);
+
+/* The same with GOOD and nothing else to tell. */
+void ring_good(struct ring *r, uint32_t token, uint16_t id);
 
 /* Stores cmd_tail (release) past all that is finished.  Returns true if it
  * moved, so that one write() to the device is due; false also if the ring was

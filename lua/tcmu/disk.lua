@@ -103,6 +103,7 @@ local on, offers = guard.commands {
 
 local direct = {}
 for _, opcode in ipairs {
+  0x00,                             -- TEST UNIT READY
   0x08, 0x28, 0x88, 0xA8,           -- READ
   0x0A, 0x2A, 0x8A, 0xAA,           -- WRITE
   0x2F, 0x8F, 0xAF,                 -- VERIFY

@@ -157,6 +157,7 @@ function dispatch.shortcuts(dev, handle)
     handle:route(opcode, free and who or "lua")
   end
 
+  route(scsi.TEST_UNIT_READY, not dev.removable and "ready" or "lua")
   if dev.store then
     for opcode, ability in pairs(FROM_STORE) do
       route(opcode, dev.can[ability] and "store" or "lua")
