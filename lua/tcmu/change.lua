@@ -1,0 +1,59 @@
+--- What control may ask of a device that is open, by verb.
+--
+-- Each is called as change.VERB(dev, fields) in a task, may wait, and raises
+-- the reason to refuse.
+
+local alua = require "tcmu.alua"
+local devs = require "tcmu.dev"
+local dispatch = require "tcmu.dispatch"
+local scsi = require "tcmu.scsi"
+
+local change = {}
+
+function change.size(dev, fields)
+  local size <const> = fields.size
+  if size % dev.block_size ~= 0 then
+    error(("%d bytes are no whole number of blocks of %d bytes")
+          :format(size, dev.block_size), 0)
+  end
+  if size < dev.size and not fields.force then
+    error(("shrinking from %d to %d bytes would cut off data: resize with "
+           .. "--force if that is meant"):format(dev.size, size), 0)
+  end
+  if size ~= dev.size and dev.kind.resize then dev.kind.resize(dev, size) end
+  if dev.store and dev.store:size() < size then dev.store:resize(size) end
+  if size == dev.size then return end
+  dev.size = size
+  dev.handle():set("size", size)
+  dev:set { attention = scsi.CAPACITY_DATA_HAS_CHANGED }
+end
+
+-- targetcli restores a saved device by writing what it has already.
+function change.config(dev, fields)
+  if fields.config == dev.config then return end
+  error("the configuration of a running device cannot change: delete the "
+        .. "device and create it again", 0)
+end
+
+function change.write_cache(dev, fields)
+  local on <const> = fields.write_cache
+  if on and not dev.can.flush then
+    error("this device has no write cache to switch on", 0)
+  end
+  if not on and dev.write_cache then dev:flush(0, dev.size) end
+  dev:set { write_cache = on }
+end
+
+function change.time_out(dev, fields)
+  dev.handle():set("time_out", fields.cmd_time_out)
+end
+
+function change.wwn(dev, fields) dev.wwn = devs.wwn(fields) end
+
+-- What port groups there are decides which commands there are.
+function change.alua(dev, fields)
+  alua.set(dev, fields.groups, fields.port)
+  dev.handle():set("routes", dispatch.routes(dev))
+end
+
+return change
