@@ -10,7 +10,9 @@
 #include "bind.h"
 #include "bind_store.h"
 #include "device.h"
+#include "hold.h"
 #include "state.h"
+#include "task.h"
 
 #define HANDLE "tcmu.device"
 
@@ -143,6 +145,27 @@ static void set_write(lua_State *L, struct device *d)
   keep(L, &d->write_ref);
 }
 
+/* A table of opcodes and who serves each: "ready", "store", "read" or "write";
+ * Lua serves the others. */
+static void set_shortcuts(lua_State *L, struct device *d)
+{
+  static const char *const who[] = {            /* as enum route */
+    "lua", "ready", "store", "read", "write", NULL
+  };
+  unsigned char route[256];
+  int opcode;
+
+  luaL_checktype(L, 3, LUA_TTABLE);
+  for (opcode = 0; opcode < 256; opcode++) {
+    lua_rawgeti(L, 3, opcode);
+    route[opcode] = (unsigned char)luaL_checkoption(L, 4, "lua", who);
+    if (d->shard->no_fast_path)
+      route[opcode] = ROUTE_LUA;
+    lua_pop(L, 1);
+  }
+  memcpy(d->route, route, sizeof(route));
+}
+
 static const struct setting {
   const char *name;
   void (*set)(lua_State *L, struct device *d);
@@ -159,6 +182,7 @@ static const struct setting {
   { "read_only", set_read_only },
   { "routes", set_routes },
   { "self", set_self },
+  { "shortcuts", set_shortcuts },
   { "size", set_size },
   { "store", set_store },
   { "time_out", set_time_out },
@@ -183,21 +207,22 @@ static int l_set(lua_State *L)
   return luaL_argerror(L, 2, "not a setting of a device");
 }
 
-/* handle:route(opcode, who): "lua", "ready", "store", "read" or "write". */
-static int l_route(lua_State *L)
+static void hold_disarm(struct task *t)
 {
-  static const char *const who[] = {            /* as enum route */
-    "lua", "ready", "store", "read", "write", NULL
-  };
-  struct device *d = check(L);
-  lua_Integer opcode = luaL_checkinteger(L, 2);
-  int route = luaL_checkoption(L, 3, NULL, who);
+  hold_forget(t->dev, t);
+}
 
-  luaL_argcheck(L, opcode >= 0 && opcode < 256, 2, "not an opcode");
-  if (d->shard->no_fast_path)
-    route = ROUTE_LUA;
-  d->route[opcode] = (unsigned char)route;
-  return 0;
+/* handle:hold(): keeps new commands from beginning until the change that runs
+ * is over, and waits for those that have begun.  Waits. */
+static int l_hold(lua_State *L)
+{
+  struct device *d = check(L);
+  struct task *t = task_waiter(L, "hold");
+
+  luaL_argcheck(L, t->dev == d && d->busy, 1, "no change of it is running");
+  if (hold_begin(d, t))
+    return 0;
+  return task_wait(L, t, hold_disarm, NULL);
 }
 
 /* handle:resets(): LUN RESETs so far. */
@@ -208,8 +233,8 @@ static int l_resets(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
+  { "hold", l_hold },
   { "resets", l_resets },
-  { "route", l_route },
   { "set", l_set },
   { NULL, NULL }
 };

@@ -10,6 +10,7 @@
 #include "bind_cmd.h"
 #include "bind_wait.h"
 #include "device.h"
+#include "hold.h"
 #include "log.h"
 #include "state.h"
 #include "task.h"
@@ -196,6 +197,7 @@ void cmd_finish(struct cmd *c, uint8_t status)
     wait_release_locks(d, c);
   if (TAILQ_EMPTY(&d->outstanding))
     device_quiet(d);
+  hold_look(d);
 }
 
 void cmd_fail(struct cmd *c, int key, int asc, int ascq)
@@ -461,7 +463,7 @@ static void renew(struct cmd *c, const struct ring_cmd *entry)
 {
   c->token = entry->token;
   c->id = entry->id;
-  c->zeroed = c->touched = c->exact = c->locks = false;
+  c->zeroed = c->touched = c->exact = c->locks = c->held = false;
   c->expired = c->orphaned = false;
   c->sense_len = 0;
   c->moved = c->with_sense = 0;
@@ -541,7 +543,18 @@ static void take(struct cmd *c, const struct ring_cmd *entry, int cdb_len)
     return;
   }
   place(c);
-  if (!serve_at_once(c) && hold_range(c))
+  if (d->held) {
+    enlist(c);
+    c->held = true;
+  } else if (!serve_at_once(c) && hold_range(c)) {
+    go(c);
+  }
+}
+
+void cmd_resume(struct cmd *c)
+{
+  c->held = false;
+  if (hold_range(c))
     go(c);
 }
 
@@ -569,7 +582,7 @@ void cmd_abort(struct cmd *c)
 
   if (c->task) {
     task_cancel(c->task);
-  } else if (c->job.queued || lock_waits(&c->lock)) {
+  } else if (c->held || c->job.queued || lock_waits(&c->lock)) {
     shard_forget(s, &c->job);
     if (c->expired)
       cmd_fail(c, SCSI_ABORTED_COMMAND, 0x08, 0x01);

@@ -42,6 +42,7 @@ struct cmd {
   bool touched;                 /* Data-In was written to */
   bool exact;                   /* a reply has to fill Data-In */
   bool locks;                   /* its Lua code has taken range locks */
+  bool held;                    /* has not begun: its device is held */
   bool expired, orphaned;
   bool swapped;                 /* its `data` is not the view at the moment */
   int sense_len;
@@ -73,6 +74,9 @@ struct cmd {
 
 /* Takes an entry of the ring and gets it going. */
 void cmd_take(struct device *d, const struct ring_cmd *entry);
+
+/* Begins with a command that was held. */
+void cmd_resume(struct cmd *c);
 
 /* Gives the final answer; c->moved says how much of Data-In is valid.  The
  * command is over on return. */

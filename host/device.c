@@ -15,6 +15,7 @@
 #include "bind_store.h"
 #include "bind_wait.h"
 #include "cmd.h"
+#include "hold.h"
 #include "log.h"
 #include "message.h"
 #include "state.h"
@@ -258,14 +259,28 @@ static void changed(struct task *t, enum task_end how, lua_State *L)
   shard_later(d->shard, &d->next_change);
 }
 
+/* "prepare": as when a handler is loaded, nothing here may wait. */
+static void prepare(struct device *d, const struct message *m)
+{
+  char *why;
+  int rc = state_prepare(d->state, d->dev_ref, m, &why);
+
+  device_report_to(d, m->verb, rc, why);
+  free(why);
+}
+
 static void change(struct device *d, struct message *m)
 {
   static const char *const verbs[] = {
-    "size", "config", "write_cache", "wwn", "alua", "time_out", NULL
+    "size", "config", "write_cache", "wwn", "alua", "time_out", "reload", NULL
   };
   struct task *t;
   int i;
 
+  if (strcmp(m->verb, "prepare") == 0) {
+    prepare(d, m);
+    return;
+  }
   for (i = 0; verbs[i] && strcmp(verbs[i], m->verb) != 0;)
     i++;
   d->busy_verb = verbs[i];
@@ -289,6 +304,8 @@ static void next_change(struct job *j)
   struct message *m;
 
   d = (struct device *)((char *)j - offsetof(struct device, next_change));
+  if (!d->busy)
+    hold_end(d);
   while (!d->busy && !d->removing && (m = STAILQ_FIRST(&d->changes))) {
     STAILQ_REMOVE_HEAD(&d->changes, link);
     change(d, m);

@@ -84,6 +84,8 @@ struct device {
   bool read_only, write_cache, descriptor_sense;
   bool has_flush;               /* the handler's, after stable writes */
   unsigned long resets;         /* LUN RESETs that the kernel told of */
+  bool held;                    /* what comes waits: see hold.h */
+  struct task *holder;          /* waits until what came before is over */
   bool attention;               /* the next command goes through Lua, which
                                    has a unit attention to raise */
   struct store *store;          /* NULL: Lua serves the data */
@@ -123,7 +125,7 @@ void device_add(struct shard *s, struct message *m, int fd,
 struct device *device_find(struct shard *s, int64_t id);
 
 /* Another request for a device: "remove", "stop", "size", "config",
- * "write_cache", "wwn".  Takes the message over and reports its verb. */
+ * "write_cache", "wwn", "prepare", "reload" and others.  Takes the message over and reports its verb. */
 void device_change(struct device *d, struct message *m);
 
 /* The kernel gives up a command after so many seconds; 0: never.  We end it

@@ -17,12 +17,16 @@
 #include "bind.h"
 #include "log.h"
 #include "luv.h"
+#include "message.h"
 #include "task.h"
 #include "watchdog.h"
 
 enum {
   LARGE = 64 * 1024,            /* bytes: a block that may be refused */
-  LOADING = 200,                /* watchdog budgets for a handler's file */
+  LOADING = 200,                /* watchdog budgets for a handler's file and
+                                   the modules of ours that it is the first
+                                   to need */
+  RELOADING = 40,               /* for the file alone */
 };
 
 static const char state_key;    /* registry: the struct state */
@@ -198,6 +202,32 @@ int state_new(struct shard *s, const char *path, struct state **out,
   st->program = luaL_ref(st->L, LUA_REGISTRYINDEX);
   *out = st;
   return 0;
+}
+
+int state_prepare(struct state *st, int dev_ref, const struct message *m,
+                  char **why)
+{
+  lua_State *L = st->L;
+  int rc;
+
+  *why = NULL;
+  state_push(st, L, "prepare");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, dev_ref);
+  message_push(L, m);
+  st->patience = RELOADING;
+  rc = state_call(st, 2, 0);
+  st->patience = 1;
+  if (rc != LUA_OK) {
+    *why = first_sentence(lua_tostring(L, -1));
+    lua_pop(L, 1);
+  }
+  state_push(st, L, "settle");
+  lua_pushboolean(L, rc == LUA_OK);
+  if (state_call(st, 1, 0) != LUA_OK) {
+    log_error(st->name, "after a reload: %s", lua_tostring(L, -1));
+    lua_pop(L, 1);
+  }
+  return rc == LUA_OK ? 0 : -EINVAL;
 }
 
 struct state *state_find(struct shard *s, const char *path)

@@ -15,6 +15,7 @@
 #include "watchdog.h"
 
 struct luv;
+struct message;
 struct task;
 
 struct state {
@@ -72,6 +73,13 @@ int state_traceback(lua_State *L);
  * traceback and under the watchdog.  May not wait.  Returns a LUA_ code; on
  * failure one string is left instead of `nresults` values. */
 int state_call(struct state *st, int nargs, int nresults);
+
+/* Loads the handler's file once more, if the first device asks in this turn,
+ * and checks it for the device whose dev table is at `dev_ref`.  The handler
+ * that is in service stays.  0, or -EINVAL with a text for people in *why (to
+ * be freed). */
+int state_prepare(struct state *st, int dev_ref, const struct message *m,
+                  char **why);
 
 /* Pushes a member of the handler's program (open, close, change, fail). */
 void state_push(struct state *st, lua_State *L, const char *member);

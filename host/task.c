@@ -18,7 +18,8 @@
 
 enum {
   POOL_MAX = 256,               /* idle coroutines kept by one state */
-  OPENING = 40,                 /* watchdog budgets for a step of open */
+  PATIENCE = 40,                /* watchdog budgets for a step of an open or an
+                                   upgrade */
 };
 
 static __thread struct task *running;
@@ -125,6 +126,13 @@ void task_pool_free(struct state *st)
   st->idle_count = 0;
 }
 
+static unsigned patience(const struct task *t)
+{
+  const struct device *d = t->dev;
+
+  return d->phase == DEVICE_OPENING || (d->held && !t->cmd) ? PATIENCE : 1;
+}
+
 /* Enters the coroutine: resumes it, or runs its pending <close> variables. */
 static int enter(struct task *t, bool resume, enum watchdog_stop *stopped)
 {
@@ -133,7 +141,7 @@ static int enter(struct task *t, bool resume, enum watchdog_stop *stopped)
   int nres = 0, rc;
 
   running = t;
-  t->state->patience = t->dev->phase == DEVICE_OPENING ? OPENING : 1;
+  t->state->patience = patience(t);
   mark = watchdog_enter(t->state, t->co);
   rc = resume ? lua_resume(t->co, NULL, t->nargs, &nres)
               : lua_resetthread(t->co);

@@ -10,6 +10,7 @@ local deputy = require "tcmu.deputy"
 local devices = require "tcmu.devices"
 local doctor = require "tcmu.doctor"
 local events = require "tcmu.events"
+local hangup = require "tcmu.hangup"
 local jobs = require "tcmu.jobs"
 local processes = require "tcmu.processes"
 local recovery = require "tcmu.recovery"
@@ -129,6 +130,20 @@ function Server:begin_stop(name)
   uv.stop()
 end
 
+-- Signals that come meanwhile ask for one more.
+function Server:reload()
+  self.asked_again = self.reloading
+  if self.reloading or self.stopping then return end
+  self.reloading = true
+  log("info", "SIGHUP: loading the handlers again")
+  notify(("RELOADING=1\nMONOTONIC_USEC=%d"):format(uv.hrtime() // 1000))
+  local text = hangup.take(self.devices, self.places)
+  if self.stopping then return end
+  notify("READY=1\nSTATUS=" .. text)
+  self.reloading = false
+  if self.asked_again then self:reload() end
+end
+
 function Server:handle_signals()
   local function on(name, fn)
     local signal = uv.new_signal()
@@ -136,9 +151,7 @@ function Server:handle_signals()
   end
   on("sigterm", function() self:begin_stop("SIGTERM") end)
   on("sigint", function() self:begin_stop("SIGINT") end)
-  on("sighup", function()
-    log("info", "SIGHUP: nothing to reload; restart to take new handlers in")
-  end)
+  on("sighup", function() self:reload() end)
 end
 
 function Server:take_events()
@@ -200,7 +213,8 @@ function control.serve(options)
     handlers = paths,
     sole = options.sole,
   }
-  local server = setmetatable({ netlink = nl, devices = held }, Server)
+  local server = setmetatable({ netlink = nl, devices = held,
+                                places = options.handlers }, Server)
 
   server:handle_signals()
   on_readable(pool:fd(), function()

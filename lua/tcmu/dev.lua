@@ -139,7 +139,7 @@ function Dev:zero(offset, length)
   end
 end
 
--- Making -------------------------------------------------------------------
+-- Making --------------------------------------------------------------------
 
 --- The names that an operator has given, out of a message of control.
 function devs.wwn(fields)
@@ -149,6 +149,9 @@ function devs.wwn(fields)
     company_id = fields.company_id or "",
   }
 end
+
+--- The kind of a handler's devices.
+function devs.kind(h) return h.device or require "tcmu.disk" end
 
 --- Makes the dev table for a message of control ("add").  Raises if the
 -- handler does not have the options.
@@ -162,18 +165,17 @@ function devs.new(h, handle, fields)
     write_cache = fields.write_cache or false, descriptor_sense = false,
     software_protected = false, removable = options.removable == true,
     reservations = fields.reservations ~= false, state_dir = fields.state_dir,
-    wwn = devs.wwn(fields), handler = h,
-    kind = h.device or require "tcmu.disk",
+    wwn = devs.wwn(fields), handler = h, kind = devs.kind(h),
+    options_text = fields.options_text or "",
     handle = function() return handle end,
   }, Dev)
 end
 
 local SHADOWED <const> = { "read", "write", "unmap", "flush", "status" }
 
---- What the device can do: what its store or its handler can.  Raises if both
--- would answer.
-function devs.abilities(dev)
-  local h <const> = dev.handler
+--- What the device can do with a handler: what its store or the handler can.
+-- Raises if both would answer.
+function devs.abilities(dev, h)
   if not dev.store then
     return { read = h.read ~= nil, write = h.write ~= nil,
              unmap = h.unmap ~= nil, flush = h.flush ~= nil,
@@ -192,25 +194,32 @@ function devs.abilities(dev)
            flush = info.volatile_cache, zero = not info.read_only }
 end
 
---- Tells C all that it has to know.
-function devs.publish(dev, handle)
+--- Tells C what depends on the handler, all of it between two commands.
+function devs.publish_handler(dev, handle)
   local h <const> = dev.handler
+  local routes <const> = dispatch.routes(dev)
+  local shortcuts <const> = dispatch.shortcuts(dev)
   local most <const> = limits.of(dev)
-  handle:set("dev", dev)
-  handle:set("self", dev.self)
-  handle:set("size", dev.size)
-  handle:set("block_size", dev.block_size)
   handle:set("max_blocks", most.transfer)
   handle:set("max_unmap", most.unmap_blocks)
   handle:set("max_same", most.write_same)
-  handle:set("read_only", dev.read_only)
-  handle:set("write_cache", dev.write_cache)
+  handle:set("self", dev.self)
   handle:set("has_flush", h.flush ~= nil)
-  handle:set("store", dev.store)
   handle:set("read", h.read)
   handle:set("write", h.write)
-  handle:set("routes", dispatch.routes(dev))
-  dispatch.shortcuts(dev, handle)
+  handle:set("routes", routes)
+  handle:set("shortcuts", shortcuts)
+end
+
+--- Tells C all that it has to know.
+function devs.publish(dev, handle)
+  handle:set("dev", dev)
+  handle:set("size", dev.size)
+  handle:set("block_size", dev.block_size)
+  handle:set("read_only", dev.read_only)
+  handle:set("write_cache", dev.write_cache)
+  handle:set("store", dev.store)
+  devs.publish_handler(dev, handle)
 end
 
 return devs

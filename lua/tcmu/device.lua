@@ -1,15 +1,16 @@
 --- One device in its handler's state: what C calls to open, change and close
 --- it.
 --
--- C gets from `device.load` a program { open, close, change, fail,
--- store_error, reason } for the handler; it calls open, close and change as
--- tasks that may wait, the others under pcall.
+-- C gets from `device.load` a program { open, close, change, prepare, settle,
+-- fail, store_error, reason } for the handler; it calls open, close and change
+-- as tasks that may wait, the others under pcall.
 
 local change = require "tcmu.change"
 local core = require "tcmu.core"
 local devs = require "tcmu.dev"
 local failure = require "tcmu.failure"
 local handler = require "tcmu.handler"
+local reload = require "tcmu.reload"
 require "tcmu.command"
 
 local device = {}
@@ -31,7 +32,7 @@ local function open(h, handle, fields)
     error(("the store has %d bytes, the device %d: use a larger store or a "
            .. "smaller device"):format(dev.store:size(), dev.size), 0)
   end
-  dev.can = devs.abilities(dev)
+  dev.can = devs.abilities(dev, h)
   dev.can.eject = dev.removable
   -- Without anything to flush there is no cache that could be lost.
   if not dev.can.flush then dev.write_cache = false end
@@ -53,13 +54,21 @@ end
 
 --- Loads a handler and returns what C calls for its devices.  Raises.
 function device.load(path)
-  local h = handler.load(path)
-  -- Loaded now, when more time is allowed than at open.
-  local _ = h.device or require "tcmu.disk"
+  local program = { path = path, handler = handler.load(path) }
+  devs.kind(program.handler)        -- loaded now, when more time is allowed
   return {
-    open = function(handle, fields) return open(h, handle, fields) end,
+    open = function(handle, fields)
+      return open(program.handler, handle, fields)
+    end,
     close = close,
-    change = function(dev, verb, fields) return change[verb](dev, fields) end,
+    change = function(dev, verb, fields)
+      if verb == "reload" then return reload.apply(program, dev, fields) end
+      return change[verb](dev, fields)
+    end,
+    prepare = function(dev, fields)
+      return reload.prepare(program, dev, fields)
+    end,
+    settle = function(prepared) return reload.settle(program, prepared) end,
     fail = failure.command,
     store_error = failure.store,
     reason = failure.reason,

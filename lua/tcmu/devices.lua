@@ -207,6 +207,7 @@ function Devices:attach(record)
   if not fields then return -EINVAL, why end
   want_aborts(self, record)
 
+  record.handler = fields.handler
   record.size = fields.size
   record.block_size = fields.block_size
   record.shard = least_loaded(self)

@@ -146,30 +146,34 @@ local FROM_STORE <const> = {
 local READS <const> = { 0x08, 0x28, 0x88, 0xA8 }
 local WRITES <const> = { 0x0A, 0x2A, 0x8A, 0xAA }
 
---- Tells C which opcodes need no Lua dispatcher: those that the handler leaves
--- alone and that the kind answers as every disk does.
-function dispatch.shortcuts(dev, handle)
+--- Who serves which opcode without the Lua dispatcher, where the handler leaves
+-- it alone and the kind answers it as every disk does: { [opcode] = "ready",
+-- "store", "read" or "write" }, all others by Lua.
+function dispatch.shortcuts(dev)
   local disk = require "tcmu.disk"
+  local shortcuts = {}
   local function route(opcode, who)
     local own = dev.handler.on and dev.handler.on[opcode]
-    local free = own == nil and disk.direct[opcode]
-                 and dev.kind.on[opcode] == disk.on[opcode]
-    handle:route(opcode, free and who or "lua")
+    if own == nil and disk.direct[opcode]
+       and dev.kind.on[opcode] == disk.on[opcode] then
+      shortcuts[opcode] = who
+    end
   end
 
-  route(scsi.TEST_UNIT_READY, not dev.removable and "ready" or "lua")
+  if not dev.removable then route(scsi.TEST_UNIT_READY, "ready") end
   if dev.store then
     for opcode, ability in pairs(FROM_STORE) do
-      route(opcode, dev.can[ability] and "store" or "lua")
+      if dev.can[ability] then route(opcode, "store") end
     end
-    return
+    return shortcuts
   end
-  for _, opcode in ipairs(READS) do
-    route(opcode, dev.handler.read and "read" or "lua")
+  if dev.handler.read then
+    for _, opcode in ipairs(READS) do route(opcode, "read") end
   end
-  for _, opcode in ipairs(WRITES) do
-    route(opcode, dev.handler.write and "write" or "lua")
+  if dev.handler.write then
+    for _, opcode in ipairs(WRITES) do route(opcode, "write") end
   end
+  return shortcuts
 end
 
 return dispatch

@@ -15,7 +15,7 @@ local KEYS <const> = {
   options = "table", inquiry = "table", device = "table", on = "table",
   check = "function", open = "function", close = "function",
   read = "function", write = "function", flush = "function",
-  unmap = "function", status = "function",
+  unmap = "function", status = "function", upgrade = "function",
 }
 
 local INQUIRY <const> = { vendor = 8, product = 16, revision = 4 }
@@ -105,16 +105,48 @@ end
 --- True if `value` came through tcmu.handler.
 function handler.is(value) return getmetatable(value) == meta end
 
+-- Modules of a handler -------------------------------------------------------
+
+--- Names of the modules that came from a handler's own folder.
+handler.own = {}
+
+local folders = {}                  -- search templates, the latest first
+
+-- A searcher of `require`.  Nobody stands in for the host's own modules.
+local function find_own(name)
+  if name == "tcmu" or name:find("^tcmu%.") then return nil end
+  local tried = {}
+  for i, template in ipairs(folders) do
+    local path, message = package.searchpath(name, template)
+    tried[i] = message
+    if path then
+      local chunk, why = loadfile(path, "t")
+      if not chunk then error(why, 0) end
+      handler.own[name] = true
+      return chunk, path
+    end
+  end
+  return table.concat(tried, "\n\t")
+end
+
+local function search_in(folder)
+  local template <const> = ("%s/?.lua;%s/?/init.lua"):format(folder, folder)
+  if #folders == 0 then table.insert(package.searchers, 2, find_own) end
+  for i, known in ipairs(folders) do
+    if known == template then table.remove(folders, i) end
+  end
+  table.insert(folders, 1, template)
+end
+
 --- Loads a handler's file, or its source when `path` is "=NAME\n" and the
--- source.  Its own directory is searched by `require`.  Raises one sentence.
+-- source.  Its own folder is searched by `require`.  Raises one sentence.
 function handler.load(path)
   local chunk, message
   if path:sub(1, 1) == "=" then
     local name, source = path:match("^=([^\n]*)\n(.*)$")
     chunk, message = load(source, "=" .. name, "t")
   else
-    local dir = path:match("^(.*)/[^/]*$") or "."
-    package.path = ("%s/?.lua;%s/?/init.lua;%s"):format(dir, dir, package.path)
+    search_in(path:match("^(.*)/[^/]*$") or ".")
     chunk, message = loadfile(path, "t")
   end
   if not chunk then error(message, 0) end

@@ -132,13 +132,23 @@ function option.names(declared)
   return names
 end
 
+local function named(part) return part:match("^([%a_][%w_]*)=(.*)$") end
+
+--- True if the text has a value without a name, which is the first option's.
+function option.relies_on_first(text)
+  for part in text:gmatch("[^;]+") do
+    if not named(part) then return true end
+  end
+  return false
+end
+
 --- Reads the text after "handler/" of a dev_config.
 -- @return table of values by name; or nil and one sentence
 function option.parse(declared, text)
   local names = option.names(declared)
   local values = {}
   for part in (text or ""):gmatch("[^;]+") do
-    local name, value = part:match("^([%a_][%w_]*)=(.*)$")
+    local name, value = named(part)
     if not name then name, value = names[1], part end
     local known = declared and declared[name]
     if not known then

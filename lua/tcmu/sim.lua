@@ -11,6 +11,7 @@
 
 local cdb = require "tcmu.cdb"
 local core = require "tcmu.core"
+local rollout = require "tcmu.rollout"
 local sense = require "tcmu.sense"
 
 local sim = {}
@@ -107,7 +108,7 @@ function Host:device(path, options)
   self.next_id = id + 1
   local kernel = core.raw.sim(options.kernel)
   local dev = setmetatable({
-    id = id, host = self, kernel = kernel, pending = {}, done = {},
+    id = id, host = self, path = path, kernel = kernel, pending = {}, done = {},
     shard = self.shards[(id - 1) % #self.shards + 1],
     block_size = options.block_size or 512,
   }, Device)
@@ -134,12 +135,39 @@ function Host:device(path, options)
   return dev
 end
 
+local function in_order(devices)
+  local list = {}
+  for _, dev in pairs(devices) do list[#list + 1] = dev end
+  table.sort(list, function(a, b) return a.id < b.id end)
+  return list
+end
+
+--- Loads the handlers' files again, as SIGHUP does.
+-- @return true; or nil and a sentence for the first device that refuses, which
+-- has kept its handler
+function Host:reload()
+  local by_path, paths = {}, {}
+  for _, dev in ipairs(in_order(self.devices)) do
+    if not by_path[dev.path] then
+      by_path[dev.path] = {}
+      paths[#paths + 1] = dev.path
+    end
+    table.insert(by_path[dev.path], dev)
+  end
+  local first
+  for _, path in ipairs(paths) do
+    local _, failed = rollout.run(function()
+      return by_path[path]
+    end, Device.change)
+    first = first or failed[1]
+  end
+  if first then return nil, first.why end
+  return true
+end
+
 --- Closes what is left and the shards.
 function Host:close()
-  local ids = {}
-  for id in pairs(self.devices) do ids[#ids + 1] = id end
-  table.sort(ids)
-  for _, id in ipairs(ids) do self.devices[id]:close() end
+  for _, dev in ipairs(in_order(self.devices)) do dev:close() end
   for _, shard in ipairs(self.shards) do
     for _ = 1, 1000 do
       if shard:close() then break end
@@ -243,6 +271,9 @@ function Device:change(verb, fields)
   local report = await_report(self.host, self.id, verb)
   return report.status, report.why
 end
+
+--- Loads the handlers of the device's host again: see Host:reload().
+function Device:reload() return self.host:reload() end
 
 --- Ends the device as a clean stop does ("stop"), or as if the kernel had
 -- removed it ("remove").

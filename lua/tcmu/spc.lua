@@ -28,8 +28,8 @@ function spc.request_sense(_, cmd, layout)
                       guard.field(cmd, layout, "desc") == 1)
 end
 
--- Standard INQUIRY data (SPC-4 6.6.2), 96 bytes with version descriptors.
-local function standard(dev)
+--- Standard INQUIRY data (SPC-4 6.6.2), 96 bytes with version descriptors.
+function spc.standard(dev)
   local kind <const> = dev.kind
   local versions = ""
   for _, version in ipairs(kind.versions) do
@@ -59,7 +59,7 @@ function spc.inquiry(_, cmd, layout)
   local page <const> = guard.field(cmd, layout, "page_code")
   if guard.field(cmd, layout, "evpd") == 0 then
     if page ~= 0 then guard.refuse(layout, "page_code") end
-    return standard(dev)
+    return spc.standard(dev)
   end
   local body = vpd.body(dev, page)
   if not body then guard.refuse(layout, "page_code") end

@@ -22,21 +22,11 @@ local SOURCE <const> = "=%s\nreturn require('tcmu.cli.survey').handler(%q, %q)"
 
 -- In the handler's state ----------------------------------------------------
 
--- Who answers an opcode: what the dispatcher tells C, in a list.
-local function routes_of(dev)
-  local routes = {}
-  dispatch.shortcuts(dev, {
-    route = function(_, opcode, who) routes[opcode] = who end,
-  })
-  return routes
-end
-
-local function who_answers(dev, routes, entry)
+local function who_answers(dev, shortcuts, entry)
   local own = dev.handler.on and dev.handler.on[entry.opcode]
   if type(own) == "table" then own = own[entry.action] end
   if own then return "on" end
-  local route = routes[entry.opcode]
-  return route and route ~= "lua" and route or "default"
+  return shortcuts[entry.opcode] or "default"
 end
 
 local function name_of(entry)
@@ -63,10 +53,10 @@ local function findings(dev)
   for _, name in ipairs(option.names(h.options)) do
     add("type", name, h.options[name].type)
   end
-  local routes = routes_of(dev)
+  local shortcuts = dispatch.shortcuts(dev)
   for _, entry in ipairs(offer.list(dev)) do
     add("command", entry.opcode, entry.action or "",
-        who_answers(dev, routes, entry), name_of(entry))
+        who_answers(dev, shortcuts, entry), name_of(entry))
   end
   return table.concat(lines, "\n")
 end
