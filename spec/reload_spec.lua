@@ -1,0 +1,924 @@
+--- Hot reload: a handler's new file takes over devices that are in use.
+local scsi = require "tcmu.scsi"
+local sim = require "tcmu.sim"
+
+local BLOCK <const> = 512
+local ACTIONS <const> = scsi.cdb.report_supported_operation_codes
+
+local folder
+
+local function write_file(name, text)
+  local f <close> = assert(io.open(folder .. "/" .. name, "w"))
+  f:write(text)
+end
+
+-- The handler's file: the fields of its table, and what stands before it.
+local function put(fields, before)
+  write_file("h.lua", ("local tcmu = require 'tcmu'\n"
+    .. "local scsi = require 'tcmu.scsi'\n%s\n"
+    .. "return tcmu.handler { name = 'h', %s }"):format(before or "", fields))
+end
+
+local function ask(n)
+  return string.char(0xC1, n or 0) .. ("\0"):rep(8)
+end
+
+local function told(dev, n) return dev:cmd(ask(n)).data end
+
+local function write(lba, blocks, byte)
+  return scsi.cdb.write_10 { lba = lba, length = blocks },
+         byte:rep(blocks * BLOCK)
+end
+
+local function read(lba, blocks)
+  return scsi.cdb.read_10 { lba = lba, length = blocks }
+end
+
+-- A handler whose vendor command says `text`.
+local function says(text, more)
+  put(("%s on = { [0xC1] = function() return %q end }"):format(more or "", text))
+end
+
+local function refusal(dev)
+  local ok, why = dev:reload()
+  assert.is_nil(ok)
+  assert.is_nil(why:find("traceback", 1, true), why)
+  return why
+end
+
+describe("a reload", function()
+  local host
+
+  before_each(function()
+    folder = os.tmpname()
+    os.remove(folder)
+    os.execute("mkdir " .. folder)
+    host = sim.host { memory_limit = 64 << 20 }
+  end)
+  after_each(function()
+    host:close()
+    os.execute("rm -r " .. folder)
+  end)
+
+  local function open(options, on)
+    options = options or {}
+    options.size = options.size or 1 << 20
+    return assert((on or host):device(folder .. "/h.lua", options))
+  end
+
+  it("puts the file's new functions into service and keeps self", function()
+    put [[open = function() return { n = 0 } end,
+          on = { [0xC1] = function(self)
+            self.n = self.n + 1
+            return "old " .. self.n
+          end }]]
+    local dev = open()
+    assert.equal("old 1", told(dev))
+    put [[on = { [0xC1] = function(self)
+            self.n = self.n + 1
+            return "new " .. self.n
+          end }]]
+    assert.is_true(dev:reload())
+    assert.equal("new 2", told(dev))
+  end)
+
+  it("goes for every device of the handler, also those on other shards",
+     function()
+    local two <close> = sim.host { shards = 2 }
+    says "old"
+    local devs = {}
+    for i = 1, 4 do devs[i] = open({}, two) end
+    says "new"
+    assert.is_true(two:reload())
+    for i = 1, 4 do assert.equal("new", told(devs[i])) end
+  end)
+
+  it("goes for the devices to come", function()
+    says "old"
+    local dev = open()
+    says "new"
+    assert.is_true(dev:reload())
+    assert.equal("new", told(open()))
+  end)
+
+  it("leaves other handlers alone", function()
+    says "old"
+    local dev = open()
+    local other = assert(host:device("handlers/ramdisk.lua",
+                                     { size = 1 << 20 }))
+    other:cmd(write(3, 1, "x"))
+    says "new"
+    assert.is_true(dev:reload())
+    assert.equal(("x"):rep(BLOCK), other:cmd(read(3, 1)).data)
+  end)
+
+  it("changes nothing where the file has not changed", function()
+    put [[open = function() return { pages = {} } end,
+          read = function(self, cmd, offset)
+            cmd.data:put(0, self.pages[offset] or ("-"):rep(#cmd.data))
+          end,
+          write = function(self, cmd, offset)
+            self.pages[offset] = tostring(cmd.data)
+          end]]
+    local dev = open()
+    dev:cmd(write(0, 1, "a"))
+    for _ = 1, 3 do
+      assert.is_true(dev:reload())
+      assert.is.good(dev:cmd(scsi.cdb.test_unit_ready()))
+      assert.equal(("a"):rep(BLOCK), dev:cmd(read(0, 1)).data)
+    end
+  end)
+
+  describe("of a file with a mistake", function()
+    local dev, second
+
+    before_each(function()
+      says("old", "options = { word = tcmu.option.string 'a word' },")
+      dev, second = open { options = "word=a" }, open { options = "word=b" }
+    end)
+    after_each(function()
+      for _, one in ipairs { dev, second } do
+        assert.equal("old", told(one))
+        assert.is.good(one:cmd(scsi.cdb.test_unit_ready()))
+      end
+      assert.equal("old", told(open { options = "word=c" }))
+    end)
+
+    it("is refused with its line if it does not compile", function()
+      write_file("h.lua", "local a =\nreturn nil")
+      assert.matches("h.lua:2: ", refusal(dev))
+    end)
+
+    it("is refused if it raises", function()
+      put("", "error 'not today'")
+      assert.matches("not today", refusal(dev))
+    end)
+
+    it("is refused if it is not there", function()
+      os.remove(folder .. "/h.lua")
+      assert.matches("h.lua", refusal(dev))
+    end)
+
+    it("is refused if a key is unknown, as when it is opened", function()
+      put "upgarde = function() end"
+      assert.matches("unknown key 'upgarde', did you mean 'upgrade'",
+                     refusal(dev))
+    end)
+
+    it("is refused if it has another name", function()
+      write_file("h.lua", "return require('tcmu').handler { name = 'x' }")
+      assert.matches("named 'x' instead of 'h'", refusal(dev))
+    end)
+
+    it("is refused if it lacks an option that a device has", function()
+      says "new"
+      assert.matches("option 'word'.*create it again", refusal(dev))
+    end)
+
+    it("is refused if an option is new and has no default", function()
+      says("new", [[options = { word = tcmu.option.string "a word",
+                                size = tcmu.option.size "a size" },]])
+      assert.matches("option 'size' is missing.*create it again", refusal(dev))
+    end)
+
+    it("is refused for all if one device's value does not fit", function()
+      says("new", [[options = { word = tcmu.option.choice { "w", "a", "z" } },]])
+      assert.matches("'b' is none of a, z", refusal(dev))
+    end)
+
+    it("is refused if check refuses a device's options", function()
+      says("new", [[options = { word = tcmu.option.string "a word" },
+                    check = function(options)
+                      if options.word == "b" then error("no b", 0) end
+                    end,]])
+      assert.matches("^no b$", refusal(dev))
+    end)
+
+    it("is refused if the device is of another kind", function()
+      says("new", [[options = { word = tcmu.option.string "a word" },
+                    device = tcmu.bare,]])
+      assert.matches("'bare'.*'disk'.*create it again", refusal(dev))
+    end)
+
+    it("is refused if it waits", function()
+      put("", "tcmu.sleep(10)")
+      assert.matches("may wait only inside a command", refusal(dev))
+    end)
+
+    it("is refused if check waits", function()
+      says("new", [[options = { word = tcmu.option.string "a word" },
+                    check = function() tcmu.sleep(10) end,]])
+      assert.matches("may wait only inside a command", refusal(dev))
+    end)
+
+    it("is refused if it computes without end, with modules and globals put "
+       .. "back", function()
+      local core = require "tcmu.core"
+      put("", "while true do end")
+      core.budget(5)
+      assert.matches("more than %d+ ms of CPU time", refusal(dev))
+      core.budget(2000)
+    end)
+
+    it("is refused if it needs more memory than there is", function()
+      put("", "local t = {} for i = 1, 1 << 40 do t[i] = { i } end")
+      assert.matches("memory", refusal(dev))
+    end)
+
+    it("is taken once the mistake is gone", function()
+      put("", "error 'not today'")
+      refusal(dev)
+      local good <const> = [[options = { word = tcmu.option.string "a word" },]]
+      says("new", good)
+      assert.is_true(dev:reload())
+      assert.equal("new", told(dev))
+      says("old", good)
+      assert.is_true(dev:reload())
+    end)
+  end)
+
+  describe("of what a device lives on", function()
+    it("is refused if the store would be shadowed", function()
+      put "open = function(dev) return { store = tcmu.store.memory(dev.size) } end"
+      local dev = open()
+      dev:cmd(write(1, 1, "s"))
+      put "read = function() end"
+      assert.matches("'read' would never be called", refusal(dev))
+      assert.equal(("s"):rep(BLOCK), dev:cmd(read(1, 1)).data)
+    end)
+
+    it("is refused if initiators would lose an ability", function()
+      local all = { "read", "write", "flush", "unmap" }
+      local function with(without)
+        local fields = {}
+        for _, name in ipairs(all) do
+          if name ~= without then
+            fields[#fields + 1] = name .. " = function() end,"
+          end
+        end
+        put(table.concat(fields, " "))
+      end
+      with(nil)
+      local dev = open()
+      for _, name in ipairs { "write", "flush", "unmap" } do
+        with(name)
+        assert.matches("no '" .. name .. "' any more.*create it again",
+                       refusal(dev))
+      end
+      put ""
+      assert.matches("no 'read' any more", refusal(dev))
+    end)
+
+    it("goes on with an option that is new and has a default", function()
+      local body <const> = [[
+        options = { %s },
+        open = function(dev) return dev end,
+        on = { [0xC1] = function(dev)
+          return ("%%s %%s"):format(dev.options.word, dev.options.more)
+        end }]]
+      put(body:format "word = tcmu.option.string 'a word'")
+      local dev = open { options = "hello" }
+      assert.equal("hello nil", told(dev))
+      put(body:format [[word = tcmu.option.string 'a word',
+                        more = tcmu.option.integer { 'more', default = 7 }]])
+      assert.is_true(dev:reload())
+      assert.equal("hello 7", told(dev))
+    end)
+
+    it("is refused if a value without a name would go to another option",
+       function()
+      put "options = { word = tcmu.option.string 'a word' }"
+      local dev = open { options = "hello" }
+      put [[options = {
+              first = tcmu.option.string { 'the first', default = 'x' },
+              word = tcmu.option.string { 'a word', default = 'y' } }]]
+      assert.matches("first option is now 'first'.*'hello' was meant for 'word'",
+                     refusal(dev))
+    end)
+
+    it("is refused while a FORMAT UNIT is running", function()
+      local body <const> = [[
+        read = function() end,
+        write = function() tcmu.sleep(100) end,
+        on = { [0xC1] = function() return "%s" end }]]
+      put(body:format "old")
+      local dev = open { size = 8 << 20 }
+      local format <const> = scsi.cdb.format_unit { fmtdata = true }
+      assert.is.good(dev:cmd(format, "\0\2\0\0"))
+      put(body:format "new")
+      assert.matches("FORMAT UNIT or SANITIZE is running", refusal(dev))
+      dev:run(function() return false end)
+      assert.equal("old", told(dev))
+      assert.is_true(dev:reload())
+      assert.equal("new", told(dev))
+    end)
+  end)
+
+  -- Lets happen what takes no time.
+  local function turns(dev)
+    for _ = 1, 5 do dev:run(function() return true end) end
+  end
+
+  -- Begins a reload; returns what waits for its end.
+  local turn = 1000
+  local function begin(dev)
+    turn = turn + 1
+    assert.equal(0, dev:change("prepare", { turn = turn }))
+    dev.shard:change(dev.id, "reload", { turn = turn })
+    turns(dev)
+    return function()
+      local key <const> = dev.id .. "reload"
+      dev:run(function() return host.reports[key] end)
+      local report = host.reports[key]
+      host.reports[key] = nil
+      return report.status, report.why
+    end
+  end
+
+  describe("with commands in flight", function()
+    it("lets them end on the old functions", function()
+      local body <const> = [[
+        on = { [0xC1] = function(self, cmd)
+          local page = "%s"
+          if cmd:u8(1) == 1 then tcmu.sleep(1000) end
+          return page .. helper()
+        end }]]
+      put(body:format "old", "local function helper() return ' old' end")
+      local dev = open()
+      local slow = dev:submit(ask(1))
+      put(body:format "new", "local function helper() return ' new' end")
+      assert.is_true(dev:reload())
+      assert.equal("old old", dev:wait(slow).data)
+      assert.equal("new new", told(dev))
+    end)
+
+    it("has cmd:default() and the device's data come from the old ones too",
+       function()
+      local body <const> = [[
+        read = function(_, cmd) cmd.data:fill(%d, 0, #cmd.data) end,
+        inquiry = { product = %q },
+        on = { [0xC1] = function(_, cmd)
+            tcmu.sleep(1000)
+            local buffer = tcmu.buffer(512)
+            cmd.dev:read(buffer, 0)
+            return buffer
+          end,
+          [scsi.INQUIRY] = function(_, cmd)
+            tcmu.sleep(1000)
+            return cmd:default()
+          end }]]
+      put(body:format(("o"):byte(), "old"))
+      local dev = open()
+      local inquiry <const> = scsi.cdb.inquiry { length = 96 }
+      local data, page = dev:submit(ask()), dev:submit(inquiry)
+      put(body:format(("n"):byte(), "new"))
+      assert.is_true(dev:reload())
+      assert.equal(("o"):rep(512), dev:wait(data).data)
+      assert.matches("old", dev:wait(page).data:sub(17, 32))
+      assert.matches("new", dev:cmd(inquiry).data:sub(17, 32))
+      dev:cmd(scsi.cdb.test_unit_ready())
+      assert.equal(("n"):rep(512), dev:cmd(ask()).data)
+    end)
+
+    it("holds what comes meanwhile and has the new answer it, in its order",
+       function()
+      put [[open = function() return {} end,
+            on = { [0xC1] = function(_, cmd)
+              if cmd:u8(1) == 1 then tcmu.sleep(1000) end
+              return "old"
+            end }]]
+      local dev = open()
+      local slow = dev:submit(ask(1))
+      put [[upgrade = function(self) tcmu.sleep(1000) self.n = 0 end,
+            on = { [0xC1] = function(self)
+              self.n = self.n + 1
+              return "new " .. self.n
+            end }]]
+      local over = begin(dev)
+      local held = { dev:submit(ask()), dev:submit(ask()) }
+      assert.equal(slow, dev:next_done())
+      assert.equal("old", slow.result.data)
+      held[3] = dev:submit(ask())
+      assert.equal(0, over())
+      for i = 1, 3 do
+        assert.equal("new " .. i, dev:wait(held[i]).data)
+      end
+      assert.equal(2.0, dev:now())
+    end)
+
+    it("loses no write and reads none too early", function()
+      local body <const> = [[
+        open = function() return { blocks = {} } end,
+        read = function(self, cmd, offset, length)
+          local parts = {}
+          for at = offset, offset + length - 1, 512 do
+            parts[#parts + 1] = self.blocks[at] or ("\0"):rep(512)
+          end
+          tcmu.sleep(math.random(3))
+          cmd.data:put(0, table.concat(parts))
+        end,
+        write = function(self, cmd, offset, length)
+          local data = tostring(cmd.data)
+          for at = 0, length - 1, 512 do
+            tcmu.sleep(math.random(3))
+            self.blocks[offset + at] = data:sub(at + 1, at + 512)
+          end
+        end,
+        upgrade = function(self)
+          tcmu.sleep(math.random(20))
+          local blocks = {}
+          for at, block in pairs(self.blocks) do blocks[at] = block end
+          return { blocks = blocks }
+        end]]
+      put(body)
+      local dev = open()
+      local model, pending = {}, {}
+      for round = 1, 40 do
+        for _ = 1, 8 do
+          local lba = math.random(0, 20)
+          local blocks, byte = math.random(4), string.char(math.random(255))
+          pending[#pending + 1] = dev:submit(write(lba, blocks, byte))
+          for i = lba, lba + blocks - 1 do model[i] = byte end
+        end
+        local over = round % 2 == 0 and begin(dev)
+        for _ = 1, 8 do
+          local lba = math.random(0, 20)
+          pending[#pending + 1] = dev:submit(write(lba, 1, "."))
+          model[lba] = "."
+        end
+        if over then assert.equal(0, over()) end
+      end
+      for _, handle in ipairs(pending) do assert.is.good(dev:wait(handle)) end
+      for lba, byte in pairs(model) do
+        assert.equal(byte:rep(BLOCK), dev:cmd(read(lba, 1)).data)
+      end
+    end)
+
+    it("gives up on a command that does not end, and the old go on", function()
+      put [[on = { [0xC1] = function(_, cmd)
+              if cmd:u8(1) == 1 then tcmu.sleep(15000) end
+              return "old"
+            end }]]
+      local dev = open()
+      local slow = dev:submit(ask(1))
+      says "new"
+      local over = begin(dev)
+      local held = dev:submit(ask())
+      local status, why = over()
+      assert.is_true(status < 0)
+      assert.matches("a command has been running for 10 s: reload again", why)
+      assert.equal("old", dev:wait(held).data)
+      assert.equal("old", dev:wait(slow).data)
+      assert.is_true(dev:reload())
+      assert.equal("new", told(dev))
+    end)
+
+    it("is not stopped by what tcmu.spawn has started", function()
+      put [[open = function()
+              local self = { beats = 0 }
+              tcmu.spawn(function()
+                while true do tcmu.sleep(100) self.beats = self.beats + 1 end
+              end)
+              return self
+            end]]
+      local dev = open()
+      put [[on = { [0xC1] = function(self)
+              local before = self.beats
+              tcmu.sleep(1000)
+              return tostring(self.beats - before)
+            end }]]
+      assert.is_true(dev:reload())
+      assert.is_true(tonumber(told(dev)) >= 9)
+    end)
+
+    it("does not wait for a command that wants the range of one that it holds",
+       function()
+      put [[read = function() end,
+            write = function() end,
+            on = { [0xC1] = function(self)
+              tcmu.sleep(1000)
+              local _ <close> = tcmu.lock(self, 0, 512)
+              return "old"
+            end }]]
+      local dev = open()
+      local slow = dev:submit(ask())
+      local over = begin(dev)
+      local held = dev:submit(write(0, 1, "x"))
+      assert.equal(0, over())
+      assert.equal("old", dev:wait(slow).data)
+      assert.is.good(dev:wait(held))
+      assert.is_true(dev:now() < 5)
+    end)
+  end)
+
+  describe("with a store", function()
+    it("goes from the store's answer to the handler's and back", function()
+      local body <const> = [[
+        open = function(dev) return { store = tcmu.store.memory(dev.size) } end,
+        %s]]
+      put(body:format "")
+      local dev = open()
+      dev:cmd(write(0, 2, "s"))
+      put(body:format [[on = { [scsi.READ_10] = function(_, cmd)
+                          cmd:default()
+                          return ("h"):rep(512)
+                        end }]])
+      assert.is_true(dev:reload())
+      assert.equal(("h"):rep(BLOCK), dev:cmd(read(0, 1)).data)
+      put(body:format "")
+      assert.is_true(dev:reload())
+      assert.equal(("s"):rep(BLOCK), dev:cmd(read(0, 1)).data)
+    end)
+
+    it("lets what the store has begun end first", function()
+      put [[open = function(dev)
+              return { store = tcmu.store.file(dev.options.path, "c", dev.size) }
+            end,
+            options = { path = tcmu.option.path "the file" }]]
+      local dev = open { options = folder .. "/disk" }
+      local handles = {}
+      for i = 0, 63 do
+        handles[i] = dev:submit(write(i * 16, 16, string.char(65 + i % 26)))
+      end
+      assert.is_true(dev:reload())
+      for i = 0, 63 do
+        assert.is.good(dev:wait(handles[i]))
+        assert.equal(string.char(65 + i % 26):rep(16 * BLOCK),
+                     dev:cmd(read(i * 16, 16)).data)
+      end
+    end)
+  end)
+
+  it("goes from on[READ] to read, by the short way too", function()
+    put [[on = { [scsi.READ_10] = function(self, cmd)
+            return ("o"):rep(#cmd.data)
+          end }]]
+    local dev = open()
+    assert.equal(("o"):rep(BLOCK), dev:cmd(read(0, 1)).data)
+    put [[read = function(_, cmd, _, length)
+            cmd.data:put(0, ("n"):rep(length))
+          end]]
+    assert.is_true(dev:reload())
+    assert.equal(("n"):rep(BLOCK), dev:cmd(read(0, 1)).data)
+    assert.is.good(dev:cmd(scsi.cdb.read_16 { lba = 0, length = 1 }))
+  end)
+
+  it("gains write, flush and unmap, and advertises them", function()
+    local body <const> = [[
+      open = function() return { log = {} } end,
+      read = function(self, cmd) cmd.data:put(0, table.concat(self.log, " ")) end,
+      %s]]
+    put(body:format "")
+    local dev = open()
+    assert.is_not.good(dev:cmd(write(0, 1, "x")))
+    local function unmaps()
+      return dev:cmd(ACTIONS { reporting_options = 1,
+        requested_operation_code = 0x42, length = 100 }).data:byte(2) & 7
+    end
+    assert.equal(1, unmaps())
+    put(body:format [[
+      write = function(self) table.insert(self.log, "write") end,
+      flush = function(self) table.insert(self.log, "flush") end,
+      unmap = function(self) table.insert(self.log, "unmap") end]])
+    assert.is_true(dev:reload())
+    dev:cmd(scsi.cdb.test_unit_ready())
+    assert.equal(3, unmaps())
+    assert.is.good(dev:cmd(write(0, 1, "x")))
+    assert.is.good(dev:cmd(scsi.cdb.unmap { parameter_list_length = 24 },
+      string.pack(">I2I2I4I8I4I4", 22, 16, 0, 0, 1, 0)))
+    assert.matches("^write flush unmap flush", dev:cmd(read(0, 1)).data)
+  end)
+
+  it("is followed by REPORT SUPPORTED OPERATION CODES", function()
+    local function has(dev, opcode)
+      return dev:cmd(ACTIONS { reporting_options = 1,
+        requested_operation_code = opcode, length = 100 }).data:byte(2) & 7
+    end
+    put [[on = { [0xC1] = function() end }]]
+    local dev = open()
+    assert.same({ 5, 1 }, { has(dev, 0xC1), has(dev, 0xC2) })
+    put [[on = { [0xC2] = function() end }]]
+    assert.is_true(dev:reload())
+    assert.same({ 1, 5 }, { has(dev, 0xC1), has(dev, 0xC2) })
+    assert.has.sense(dev:cmd(ask()), scsi.INVALID_COMMAND_OPERATION_CODE)
+  end)
+
+  describe("of what INQUIRY says", function()
+    local body <const> = [[inquiry = { product = %q }, version = %q]]
+    local dev
+
+    before_each(function()
+      put(body:format("mine", "1"))
+      dev = open()
+    end)
+
+    it("is told by a unit attention, once for each device", function()
+      local other = open()
+      put(body:format("yours", "2"))
+      assert.is_true(dev:reload())
+      for _, one in ipairs { dev, other } do
+        local page = one:cmd(scsi.cdb.inquiry { length = 96 })
+        assert.matches("yours", page.data:sub(17, 32))
+        assert.has.sense(one:cmd(scsi.cdb.test_unit_ready()),
+                         scsi.INQUIRY_DATA_HAS_CHANGED)
+        assert.is.good(one:cmd(scsi.cdb.test_unit_ready()))
+      end
+    end)
+
+    it("is not told if it has not changed", function()
+      put(body:format("mine", "2"))
+      assert.is_true(dev:reload())
+      assert.is.good(dev:cmd(scsi.cdb.test_unit_ready()))
+    end)
+
+    it("does not displace an attention that has not been told yet", function()
+      dev:change("size", { size = 2 << 20 })
+      put(body:format("yours", "2"))
+      assert.is_true(dev:reload())
+      assert.has.sense(dev:cmd(scsi.cdb.test_unit_ready()),
+                       scsi.CAPACITY_DATA_HAS_CHANGED)
+    end)
+  end)
+
+  describe("with upgrade", function()
+    local OLD <const> = [[version = "1.0",
+      open = function(dev) return { dev = dev, n = 1 } end,
+      on = { [0xC1] = function(self) return "old " .. self.n end }]]
+    local NEW <const> = [[version = "2.0",
+      on = { [0xC1] = function(self) return "new " .. self.n end },
+      upgrade = function(self, old, dev) %s end]]
+    local dev
+
+    before_each(function()
+      put(OLD)
+      dev = open { name = "disk7" }
+    end)
+
+    local function upgrade(text) put(NEW:format(text)) end
+
+    -- The reload fails, and the device is what it was.
+    local function fails(pattern)
+      assert.matches(pattern, refusal(dev))
+      assert.equal("old 1", told(dev))
+      put(OLD)
+      assert.is_true(dev:reload())
+    end
+
+    it("gets self, the old version and the device", function()
+      upgrade "self.n = old .. ' ' .. dev.name .. tostring(dev == self.dev)"
+      assert.is_true(dev:reload())
+      assert.equal("new 1.0 disk7true", told(dev))
+    end)
+
+    it("gets nil from a handler that had no version", function()
+      dev:close()
+      says "old"
+      dev = open()
+      put [[version = "2",
+            upgrade = function(self, old) return tostring(self) .. tostring(old) end,
+            on = { [0xC1] = function(self) return self end }]]
+      assert.is_true(dev:reload())
+      assert.equal("nilnil", told(dev))
+    end)
+
+    it("may return another self, which close gets as well", function()
+      upgrade "return { n = 5 }"
+      assert.is_true(dev:reload())
+      assert.equal("new 5", told(dev))
+    end)
+
+    it("may wait, and runs before the new functions do", function()
+      upgrade "tcmu.sleep(2000) self.n = 3"
+      local over = begin(dev)
+      local held = dev:submit(ask())
+      turns(dev)
+      assert.is_nil(held.result)
+      assert.equal(0, over())
+      assert.equal("new 3", dev:wait(held).data)
+      assert.equal(2.0, dev:now())
+    end)
+
+    it("runs once for each device", function()
+      local second = open()
+      upgrade "self.n = self.n + 1"
+      assert.is_true(dev:reload())
+      assert.equal("new 2", told(dev))
+      assert.equal("new 2", told(second))
+    end)
+
+    it("that raises leaves its device with the old functions, others go on",
+       function()
+      local second = open { name = "disk8" }
+      upgrade "if dev.name == 'disk7' then error('not me', 0) end"
+      assert.matches("not me", refusal(dev))
+      assert.equal("old 1", told(dev))
+      assert.equal("new 1", told(second))
+      upgrade "self.n = 'from ' .. old"
+      assert.is_true(dev:reload())
+      assert.equal("new from 1.0", told(dev))
+      assert.equal("new from 2.0", told(second))
+    end)
+
+    it("that raises a sense value or a table says so in a sentence", function()
+      upgrade "error(scsi.INVALID_FIELD_IN_CDB)"
+      fails "INVALID FIELD IN CDB"
+    end)
+
+    it("that computes without end is stopped", function()
+      local core = require "tcmu.core"
+      upgrade "while true do end"
+      core.budget(5)
+      assert.matches("CPU time", refusal(dev))
+      core.budget(2000)
+      assert.equal("old 1", told(dev))
+    end)
+
+    it("that needs more memory than there is is stopped", function()
+      upgrade "local t = {} for i = 1, 1 << 40 do t[i] = { i } end"
+      fails "memory"
+    end)
+
+    it("that does not end is broken off", function()
+      upgrade "tcmu.await(function() end)"
+      local over = begin(dev)
+      local held = dev:submit(ask())
+      local status, why = over()
+      assert.is_true(status < 0)
+      assert.matches("upgrade took longer than 10 s", why)
+      assert.equal("old 1", dev:wait(held).data)
+    end)
+
+    it("may not change the store", function()
+      upgrade "self.store = tcmu.store.memory(1 << 20)"
+      assert.matches("changed the store", refusal(dev))
+      assert.equal("old 1", told(dev))
+    end)
+
+    it("sees the new options, which go again if it fails", function()
+      local more <const> = [[
+        options = { more = tcmu.option.integer { 'm', default = 7 } },]]
+      put(more .. NEW:format "error('more is ' .. dev.options.more, 0)")
+      assert.matches("more is 7", refusal(dev))
+      put((OLD:gsub('"old " .. self.n', "tostring(self.dev.options.more)")))
+      assert.is_true(dev:reload())
+      assert.equal("nil", told(dev))
+    end)
+
+    it("lets a held command be aborted", function()
+      upgrade "tcmu.sleep(2000)"
+      local over = begin(dev)
+      local held, other = dev:submit(ask()), dev:submit(ask())
+      dev:abort(held)
+      dev:run(function() return held.result end)
+      assert.has.status(held.result, 0x40)
+      assert.is_true(dev:now() < 1)
+      assert.equal(0, over())
+      assert.equal("new 1", dev:wait(other).data)
+    end)
+
+    it("lets a held command run out of time", function()
+      dev:change("time_out", { cmd_time_out = 2 })
+      upgrade "tcmu.sleep(5000)"
+      local over = begin(dev)
+      local held = dev:submit(ask())
+      assert.has.sense(dev:wait(held), scsi.LOGICAL_UNIT_COMMUNICATION_TIME_OUT)
+      assert.is_true(dev:now() < 3)
+      assert.equal(0, over())
+      assert.equal("new 1", told(dev))
+    end)
+
+    it("ends before a stop does, with what came meanwhile answered", function()
+      upgrade "tcmu.sleep(2000) self.n = 3"
+      begin(dev)
+      local held = dev:submit(ask())
+      turns(dev)
+      assert.is_nil(held.result)
+      dev.shard:change(dev.id, "stop")
+      assert.equal("new 3", dev:wait(held).data)
+      dev:run(function() return host.reports[dev.id .. "stop"] end)
+      assert.equal(0, host.reports[dev.id .. "stop"].status)
+      host.devices[dev.id] = nil
+      dev.kernel:close()
+    end)
+
+    it("is broken off when the kernel removes the device", function()
+      upgrade [[local _ <close> = setmetatable({}, { __close = function()
+                  tcmu.log("let go")
+                end })
+                tcmu.sleep(2000)]]
+      begin(dev)
+      dev:submit(ask())
+      assert.equal(0, dev:close "remove")
+      assert.equal(-4, host.reports[dev.id .. "reload"].status)
+    end)
+
+    it("is not called when the device is opened with the new file", function()
+      upgrade "error 'no'"
+      assert.equal("old 1", told(dev))
+      local fresh = sim.host()
+      local one = assert(fresh:device(folder .. "/h.lua"))
+      assert.equal(1, fresh.shards[1]:states())
+      one:close()
+      fresh:close()
+    end)
+  end)
+
+  describe("of modules", function()
+    local USES <const> = "local part = require 'part'"
+    local ANSWER <const> = [[on = { [0xC1] = function()
+      return part.text() .. " " .. (require "part.more") end }]]
+
+    before_each(function()
+      os.execute("mkdir " .. folder .. "/part")
+      write_file("part/more.lua", "return 'more'")
+    end)
+
+    local function part(text)
+      write_file("part.lua", ("return { text = function() return %q end }")
+                             :format(text))
+    end
+
+    it("loads those of the handler's folder anew", function()
+      part "a"
+      put(ANSWER, USES)
+      local dev = open()
+      assert.equal("a more", told(dev))
+      part "b"
+      write_file("part/more.lua", "return 'less'")
+      assert.is_true(dev:reload())
+      assert.equal("b less", told(dev))
+    end)
+
+    it("leaves those of the host as they are", function()
+      put([[on = { [0xC1] = function() return tostring(same) end }]],
+          "seen = seen or tcmu.buffer; same = seen == require('tcmu').buffer "
+          .. "and require('tcmu.scsi') == package.loaded['tcmu.scsi']")
+      local dev = open()
+      assert.is_true(dev:reload())
+      assert.equal("true", told(dev))
+    end)
+
+    it("keeps the old ones and the globals if the file is refused", function()
+      part "a"
+      put([[on = { [0xC1] = function()
+              return part.text() .. require("part").text() .. word .. tostring(extra)
+            end }]], USES .. " word = 'w'")
+      local dev = open()
+      assert.equal("aawnil", told(dev))
+      part "b"
+      put(ANSWER, USES .. " word = 'x' extra = 'e' error 'no'")
+      refusal(dev)
+      assert.equal("aawnil", told(dev))
+      put(ANSWER, USES .. " word = 'x' extra = 'e' while true do end")
+      local core = require "tcmu.core"
+      core.budget(5)
+      refusal(dev)
+      core.budget(2000)
+      assert.equal("aawnil", told(dev))
+    end)
+
+    it("tells the line of a mistake in one", function()
+      part "a"
+      put(ANSWER, USES)
+      local dev = open()
+      write_file("part.lua", "return {\n")
+      assert.matches("part.lua:", refusal(dev))
+      assert.equal("a more", told(dev))
+    end)
+  end)
+
+  it("comes a hundred times without leaving anything", function()
+    local body <const> = [[version = "%d",
+      open = function(dev) return { store = tcmu.store.memory(dev.size) } end,
+      on = { [0xC1] = function() return part.text end },
+      upgrade = function(self) return { store = self.store } end]]
+    local dev, second
+    local function reloads(from, to)
+      for i = from, to do
+        write_file("part.lua", ("return { text = %q, room = ('x'):rep(10000) }")
+                               :format(tostring(i)))
+        put(body:format(i), "local part = require 'part'")
+        if i == 0 then
+          dev, second = open(), open()
+        else
+          assert.is_true(dev:reload())
+        end
+        assert.equal(tostring(i), told(dev))
+        assert.equal(tostring(i), told(second))
+        dev:cmd(write(0, 1, "x"))
+      end
+    end
+    local function least()              -- between collections it grows
+      local bytes = math.huge
+      for _ = 1, 400 do
+        told(dev)
+        bytes = math.min(bytes, dev.shard:memory(dev.id))
+      end
+      return bytes
+    end
+    reloads(0, 10)
+    local before <const> = least()
+    reloads(11, 110)
+    assert.is_true(least() < before + 200000)
+  end)
+end)
