@@ -755,12 +755,12 @@ describe("a reload", function()
     end)
 
     it("sees the new options, which go again if it fails", function()
+      put((OLD:gsub('"old " .. self.n', "tostring(self.dev.options.more)")))
+      assert.is_true(dev:reload())
       local more <const> = [[
         options = { more = tcmu.option.integer { 'm', default = 7 } },]]
       put(more .. NEW:format "error('more is ' .. dev.options.more, 0)")
       assert.matches("more is 7", refusal(dev))
-      put((OLD:gsub('"old " .. self.n', "tostring(self.dev.options.more)")))
-      assert.is_true(dev:reload())
       assert.equal("nil", told(dev))
     end)
 
