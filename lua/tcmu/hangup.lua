@@ -9,6 +9,9 @@ local rollout = require "tcmu.rollout"
 
 local ETIMEDOUT <const> = 110
 
+-- Devices that have a handler, or are about to.
+local SERVED <const> = { adding = true, serving = true }
+
 local hangup = {}
 
 -- Files that have come, gone or moved; the devices keep theirs.
@@ -21,7 +24,7 @@ end
 local function devices_of(held, path)
   local list = {}
   for _, record in pairs(held.by_id) do
-    if record.handler == path and not record.gone then
+    if record.handler == path and SERVED[record.state] and not record.gone then
       list[#list + 1] = record
     end
   end
