@@ -54,6 +54,13 @@ describe("decode.explain", function()
     { make.inquiry { evpd = 1, page = 0x83, length = 96 },
       "INQUIRY with EVPD, PAGE CODE = 83h (Device Identification), "
       .. "ALLOCATION LENGTH = 96." },
+    { make.inquiry { length = 36 }, "INQUIRY with ALLOCATION LENGTH = 36." },
+    { make.inquiry { evpd = 1, length = 4 },
+      "INQUIRY with EVPD, PAGE CODE = 00h (Supported VPD Pages), "
+      .. "ALLOCATION LENGTH = 4." },
+    { make.inquiry { page = 0x80, length = 36 },
+      "INQUIRY with PAGE CODE = 80h (must be 0 without EVPD), "
+      .. "ALLOCATION LENGTH = 36." },
     { make.mode_sense_6 { page = 8, pc = 1, length = 192 },
       "MODE SENSE (6) with PC = 1 (changeable values), PAGE CODE = 08h "
       .. "(Caching), ALLOCATION LENGTH = 192." },

@@ -13,6 +13,14 @@ describe("a sense value", function()
                 { value.status, value.key, value.asc, value.ascq })
   end)
 
+  it("has the key by which Linux knows that zones are short", function()
+    for _, name in ipairs { "INSUFFICIENT_ZONE_RESOURCES",
+                            "INSUFFICIENT_ZONE_RESOURCES_TO_COMPLETE_WRITE",
+                            "WRITE_ERROR_INSUFFICIENT_ZONE_RESOURCES" } do
+      assert.equal(0x7, scsi[name].key, name)       -- DATA PROTECT: ZBC 4.4.3
+    end
+  end)
+
   it("is the same object each time it is named", function()
     assert.equal(scsi.WRITE_PROTECTED, scsi.WRITE_PROTECTED)
     assert.is_true(rawequal(scsi.WRITE_PROTECTED, scsi.WRITE_PROTECTED))

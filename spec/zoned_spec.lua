@@ -6,6 +6,7 @@ local zones = require "tcmu.zones"
 
 local make = scsi.cdb
 local is = zones.condition
+local NO_PLACE <const> = scsi.INSUFFICIENT_ZONE_RESOURCES
 local BLOCK <const> = 512
 local ZONE <const> = 128                -- blocks
 local ZONES <const>, CONVENTIONAL <const>, MOST <const> = 8, 2, 3
@@ -416,8 +417,8 @@ describe("a zoned disk", function()
 
     it("never closes a zone that was opened by command", function()
       for n = 2, 4 do assert.is.good(manage("open_zone", n)) end
-      assert.has.sense(write(start_of(5), 1), zones.NO_PLACE)
-      assert.has.sense(manage("open_zone", 5), zones.NO_PLACE)
+      assert.has.sense(write(start_of(5), 1), NO_PLACE)
+      assert.has.sense(manage("open_zone", 5), NO_PLACE)
       assert.equal(is.EMPTY, condition(5))
       assert.is.good(write(start_of(2), 1))
       assert.is.good(manage("close_zone", 3))
@@ -432,7 +433,7 @@ describe("a zoned disk", function()
       assert.is.good(manage("open_zone", 6))
       assert.is.good(manage("reset_write_pointer", 4))
       assert.is.good(manage("open_zone", 7))
-      assert.has.sense(manage("open_zone", 4), zones.NO_PLACE)
+      assert.has.sense(manage("open_zone", 4), NO_PLACE)
     end)
 
     it("opens all closed zones or none", function()
@@ -440,7 +441,7 @@ describe("a zoned disk", function()
         assert.is.good(write(start_of(n), 1))
         assert.is.good(manage("close_zone", n))
       end
-      assert.has.sense(manage("open_zone", "all"), zones.NO_PLACE)
+      assert.has.sense(manage("open_zone", "all"), NO_PLACE)
       for n = 2, 5 do assert.equal(is.CLOSED, condition(n)) end
     end)
   end)
@@ -467,7 +468,7 @@ describe("a zoned disk", function()
       for n = 2, 4 do assert.is.good(manage("open_zone", n)) end
       dev:close()
       dev = assert(open())
-      assert.has.sense(manage("open_zone", 5), zones.NO_PLACE)
+      assert.has.sense(manage("open_zone", 5), NO_PLACE)
     end)
 
     -- As if the process had been killed now.

@@ -10,7 +10,7 @@
 -- bytes, `field` the same by name.  It also names the fields that have a role,
 -- where there is one: `lba`, `blocks` (a length in blocks), `allocation` (the
 -- most Data-In that is wanted, bytes) and `parameter` (the length of Data-Out,
--- bytes).  A field is { name, byte, bit, width, means, no, needs }.
+-- bytes).  A field is { name, byte, bit, width, means, no, needs, with }.
 
 local suggest = require "tcmu.suggest"
 
@@ -62,7 +62,7 @@ local function finish(raw)
   local bytes = (7 - bit + width + 7) // 8
   field = {
     name = name, byte = byte, bit = bit, width = width,
-    means = raw.means, no = raw.no, needs = raw.needs,
+    means = raw.means, no = raw.no, needs = raw.needs, with = raw.with,
     role = ROLES[name], bytes = bytes, format = ">I" .. bytes,
     shift = bytes * 8 - (7 - bit) - width,
     limit = width == 64 and -1 or (1 << width) - 1,

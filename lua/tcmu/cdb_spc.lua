@@ -7,6 +7,7 @@
 --   no = true       decoded, but not supported: must be 0 in our devices
 --   needs = "x"     must be 0 unless the device can do x (dev.can.x)
 --   means = "x"     its values have names in tcmu.cdb_names
+--   with = "x"      says nothing unless the field x, one bit, is 1
 -- OPERATION CODE, SERVICE ACTION and CONTROL are the same for all and are
 -- added by tcmu.cdb, which also derives the length.
 
@@ -44,7 +45,8 @@ local commands = {
   { "REQUEST SENSE", 0x03, IN, { { "desc", 1, 0, 1 }, ALLOCATION_4 } },
   { "INQUIRY", 0x12, IN, {
     { "evpd", 1, 0, 1 },
-    { "page_code", 2, 7, 8, means = "vpd_page" }, ALLOCATION_34 } },
+    { "page_code", 2, 7, 8, means = "vpd_page", with = "evpd" },
+    ALLOCATION_34 } },
   { "MODE SELECT (6)", 0x15, OUT, { PF, SAVE, LIST_4 } },
   { "RESERVE (6)", 0x16, NONE, {} },
   { "RELEASE (6)", 0x17, NONE, {} },

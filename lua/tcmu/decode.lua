@@ -53,7 +53,17 @@ local function show(field, value)
   return ("%02Xh"):format(value)
 end
 
-local function meaning_of(layout, field, value)
+-- Fields that say something only where another one is set: PAGE CODE of
+-- INQUIRY is about a page with EVPD alone, and must be 0 without.
+local function idle(layout, field, bytes)
+  return field.with and cdb.get(bytes, layout.field[field.with]) == 0
+end
+
+local function meaning_of(layout, field, bytes)
+  local value = cdb.get(bytes, field)
+  if idle(layout, field, bytes) then
+    return value ~= 0 and "must be 0 without " .. field.with:upper() or ""
+  end
   if field.name == "operation_code" then
     return cdb.shared_name(value) or layout.name
   elseif field.name == "service_action" then
@@ -123,7 +133,7 @@ function decode.table(bytes, kind)
       byte = field.byte, bit = field.bit, width = field.width,
       field = title(field), value = value, text = show(field, value),
       meaning = number_of(layout, field, value) ~= value and "256 blocks"
-                or meaning_of(layout, field, value),
+                or meaning_of(layout, field, bytes),
     }
   end
   for _, stray in ipairs(strays(layout, bytes)) do
@@ -149,7 +159,7 @@ local function rest(layout, bytes, said)
     local fixed = field.name == "operation_code"
                   or field.name == "service_action"
                   or field.name == "additional_cdb_length"
-    local named = meaning_of(layout, field, value)
+    local named = meaning_of(layout, field, bytes)
     local silent = value == 0 and (field.role ~= "allocation" and named == "")
     if not (fixed or silent or said[field.name]) then
       if field.width == 1 then

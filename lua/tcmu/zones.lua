@@ -30,9 +30,7 @@ local FULL <const> = zones.condition.FULL
 local UNALIGNED <const> = sense.constant.UNALIGNED_WRITE_COMMAND
 local BOUNDARY <const> = sense.constant.WRITE_BOUNDARY_VIOLATION
 local INVALID_FIELD <const> = sense.constant.INVALID_FIELD_IN_CDB
-local DATA_PROTECT <const> = 0x7
---- There is no place for one more open zone.
-zones.NO_PLACE = sense.new(DATA_PROTECT, 0x55, 0x0E)
+local NO_PLACE <const> = sense.constant.INSUFFICIENT_ZONE_RESOURCES
 
 local Set = {}
 Set.__index = Set
@@ -122,7 +120,7 @@ local function make_place(set)
     for n, turn in pairs(set.since) do
       if not oldest or turn < set.since[oldest] then oldest = n end
     end
-    if not oldest then error(zones.NO_PLACE) end
+    if not oldest then error(NO_PLACE) end
     close(set, oldest)
   end
 end
@@ -228,7 +226,7 @@ function Set:all(verb)
   if verb == "open_zone" and self.max_open > 0 then
     local explicit = self.open
     for _ in pairs(self.since) do explicit = explicit - 1 end
-    if explicit + #list > self.max_open then error(zones.NO_PLACE) end
+    if explicit + #list > self.max_open then error(NO_PLACE) end
   end
   return list
 end
