@@ -131,6 +131,7 @@ return {
   peripheral_type = 0x14,
   layouts = "disk",
   vpd = pages,
+  wsnz = true,                      -- a write ends where its zone does
   mode = mode.disk,
   log = log_pages.disk,
   layout = layout,
