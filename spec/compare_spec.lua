@@ -7,6 +7,7 @@ local make = scsi.cdb
 local BLOCK <const> = 512
 local BLOCKS <const> = 2048
 local MISCOMPARE <const> = scsi.MISCOMPARE_DURING_VERIFY_OPERATION
+local TOO_SHORT <const> = scsi.INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT
 
 local function block(byte, n) return byte:rep(BLOCK * (n or 1)) end
 
@@ -56,7 +57,7 @@ for _, path in ipairs { "handlers/ram.lua", "handlers/ramdisk.lua" } do
                                  .. ("c"):rep(BLOCK - 100))
           assert.has.sense(r, MISCOMPARE)
           assert.equal(BLOCK + 100, r.sense.information)
-          assert.has.sense(dev:cmd(cdb, block "a"), scsi.INVALID_FIELD_IN_CDB)
+          assert.has.sense(dev:cmd(cdb, block "a"), TOO_SHORT)
         end
       end)
 
@@ -66,6 +67,7 @@ for _, path in ipairs { "handlers/ram.lua", "handlers/ramdisk.lua" } do
           local cdb = verify { lba = 5, length = 300, bytchk = 3 }
           assert.is.good(dev:cmd(cdb, block "z"))
           assert.has.sense(dev:cmd(cdb, block "y"), MISCOMPARE)
+          assert.has.sense(dev:cmd(cdb, "z"), TOO_SHORT)
         end
         assert.has.sense(dev:cmd(make.verify_10 { lba = 4, length = 2,
                                                   bytchk = 3 }, block "z"),

@@ -6,6 +6,7 @@ local sim = require "tcmu.sim"
 local make = scsi.cdb
 local BLOCK <const> = 512
 local BLOCKS <const> = 2048
+local TOO_SHORT <const> = scsi.INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT
 local SIZE <const> = BLOCK * BLOCKS
 
 -- A disk in Lua that writes down what it was asked for; vendor command C0h
@@ -154,8 +155,7 @@ for _, path in ipairs { "handlers/ram.lua", "handlers/ramdisk.lua" } do
     it("writes nothing when Data-Out is too short", function()
       write(7, "o", 2)
       assert.has.sense(dev:cmd(make.write_10 { lba = 7, blocks = 2 },
-                               ("n"):rep(2 * BLOCK - 1)),
-                       scsi.INVALID_FIELD_IN_CDB, 7)
+                               ("n"):rep(2 * BLOCK - 1)), TOO_SHORT)
       assert.equal(block("o", 2), read(7, 2))
     end)
 

@@ -261,7 +261,8 @@ describe("a zoned disk", function()
 
     it("moves no pointer for Data-Out that is too short", function()
       assert.has.sense(dev:cmd(make.write_16 { lba = FIRST, blocks = 2 },
-                               data("x", 1)), scsi.INVALID_FIELD_IN_CDB)
+                               data("x", 1)),
+                       scsi.INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT)
       assert.equal(is.EMPTY, condition(2))
     end)
 

@@ -60,13 +60,11 @@ function compare.verify(_, cmd, layout)
   local offset, length = extent.of(cmd, layout)
   if length == 0 then return end
   if what == ALL then
-    verify(dev, offset, length, extent.data_out(cmd, layout, length))
+    verify(dev, offset, length, extent.data_out(cmd, length))
     return
   end
-  if #cmd.data < dev.block_size then
-    guard.refuse(layout, layout.blocks.name)
-  end
-  verify(dev, offset, length, cmd.data, dev.block_size)
+  verify(dev, offset, length, extent.data_out(cmd, dev.block_size),
+         dev.block_size)
 end
 
 --- WRITE AND VERIFY (10), (12), (16), (32): on stable storage, then read again
@@ -77,7 +75,7 @@ function compare.write_and_verify(_, cmd, layout)
   local offset, length = extent.of(cmd, layout)
   extent.check_writable(dev)
   if length == 0 then return end
-  local data = extent.data_out(cmd, layout, length)
+  local data = extent.data_out(cmd, length)
   dev:write(data, offset, true)
   verify(dev, offset, length, what == ALL and data or nil)
 end
@@ -103,7 +101,7 @@ function compare.orwrite(_, cmd, layout)
   local offset, length = extent.of(cmd, layout)
   extent.check_writable(dev)
   if length == 0 then return end
-  local data = extent.data_out(cmd, layout, length)
+  local data = extent.data_out(cmd, length)
   local medium = require("tcmu").buffer(length)
   dev:read(medium, offset)
   medium:bor(0, data, 0, length)

@@ -14,6 +14,8 @@ local OUT_OF_RANGE <const> = sense.constant.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
 local WRITE_PROTECTED <const> = sense.constant.WRITE_PROTECTED
 local SOFTWARE_PROTECTED <const> =
   sense.constant.LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED
+local TOO_SHORT <const> =
+  sense.constant.INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT
 local CHUNK <const> = 1 << 20       -- bytes that are moved at once
 
 --- Raises unless the blocks are on the medium; INFORMATION is the first that
@@ -52,11 +54,12 @@ function extent.unlimited(cmd)
   return cmd.lba * dev.block_size, cmd.blocks * dev.block_size
 end
 
---- Data-Out of exactly `length` bytes: refused if there is less, cut if there
--- is more.
-function extent.data_out(cmd, layout, length)
+--- Data-Out of exactly `length` bytes: cut if there is more, and refused if
+-- there is less.  Then the CDB is right and what the fabric's command says of
+-- its data is not, as the kernel's own backstores answer it, too.
+function extent.data_out(cmd, length)
   local data = cmd.data
-  if #data < length then guard.refuse(layout, layout.blocks.name) end
+  if #data < length then error(TOO_SHORT) end
   if #data == length then return data end
   local exact = require("tcmu").buffer(length)
   exact:copy(0, data, 0, length)

@@ -42,7 +42,7 @@ local function write(cmd, layout, most)
   local offset, length = extent.of(cmd, layout, most)
   extent.check_writable(dev)
   if length == 0 then return end
-  local data = extent.data_out(cmd, layout, length)
+  local data = extent.data_out(cmd, length)
   dev:write(data, offset, guard.field(cmd, layout, "fua") == 1)
 end
 

@@ -72,8 +72,7 @@ function zone_io.verify(self, cmd, layout)
   if length == 0 then return end
   local data
   if what ~= NOTHING then
-    data = extent.data_out(cmd, layout, what == ALL and length
-                                        or dev.block_size)
+    data = extent.data_out(cmd, what == ALL and length or dev.block_size)
   end
   for at, n in extent.chunks(dev, offset, length) do
     local medium = read_blocks(self, dev, at // dev.block_size,
@@ -110,7 +109,7 @@ function zone_io.write(self, cmd, layout)
   local offset, length = extent.of(cmd, layout)
   extent.check_writable(dev)
   if length == 0 then return end
-  local data = extent.data_out(cmd, layout, length)
+  local data = extent.data_out(cmd, length)
   writing(self, cmd, layout, function(stable)
     dev:write(data, offset, stable)
   end)
