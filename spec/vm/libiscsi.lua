@@ -34,27 +34,37 @@ local function each_test(log)
   end)
 end
 
-local function outcome(text)
-  if text:find "\n?%s+1%. %S+:%d+" then return "failed" end
+-- The assertions that did not hold: "    1. file.c:75  - CU_ASSERT...".
+local function complaints(text)
+  local list = {}
+  for line in text:gmatch "[^\n]+" do
+    list[#list + 1] = line:match "^%s+%d+%. %S+:%d+%s+%- (.*)$"
+  end
+  return list
+end
+
+local function outcome(text, failures)
+  if #failures > 0 then return "failed" end
   if text:find("[SKIPPED]", 1, true) then return "skipped" end
   return "passed"
 end
 
---- Runs the suite, or one test of it ("SCSI.Read10.Simple"), against an
--- exported device; `flags` are more options.  The log is kept in /results.
+--- Runs the suite, or one test of it ("SCSI.Read10.Simple"), against exported
+-- devices; `urls` has one, or two for the tests of two paths.  The log is kept
+-- in /results.
 -- @return { passed =, failed =, skipped = } counts, and in [name] =
--- { outcome =, text = } every test
-function libiscsi.run(url, name, test, flags)
+-- { outcome =, text =, failures = the assertions that did not hold } every test
+function libiscsi.run(urls, name, test)
   local log = ("/results/libiscsi-%s.log"):format(name)
   os.remove(log)                -- of an earlier guest
   local status = guest.start(("exec iscsi-test-cu --dataloss --allow-sanitize "
-    .. "%s --test=%s %s"):format(flags or "", test or "ALL", url), log)
-    :wait(3600)
+    .. "--test=%s %s"):format(test or "ALL", urls), log):wait(3600)
   local result = { passed = 0, failed = 0, skipped = 0, status = status }
   for which, text in each_test(guest.read_file(log)) do
-    local how = outcome(text)
+    local failures = complaints(text)
+    local how = outcome(text, failures)
     result[how] = result[how] + 1
-    result[which] = { outcome = how, text = text }
+    result[which] = { outcome = how, text = text, failures = failures }
   end
   return result
 end
