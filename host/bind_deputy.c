@@ -4,6 +4,7 @@
  * message, errno, in answers too.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <lauxlib.h>
@@ -59,7 +60,7 @@ static int l_fd(lua_State *L)
 }
 
 /* d:ask(id, path [, text]) -> true, or nil, message, errno; reads the file, or
- * writes text to it; the answer has the same id */
+ * the names in a directory, or writes text to it; the answer has the same id */
 static int l_ask(lua_State *L)
 {
   struct deputy *d = check(L);
@@ -102,6 +103,7 @@ static int l_receive(lua_State *L)
   lua_newtable(L);
   while (deputy_next(d, &a)) {
     push_answer(L, &a);
+    free(a.text);
     lua_rawseti(L, -2, ++n);
   }
   return 1;

@@ -232,10 +232,19 @@ static int l_resets(lua_State *L)
   return 1;
 }
 
+/* handle:tell(verb, text): something for control that it has not asked for. */
+static int l_tell(lua_State *L)
+{
+  device_report_to(check(L), luaL_checkstring(L, 2), 0,
+                   luaL_checkstring(L, 3));
+  return 0;
+}
+
 static const luaL_Reg methods[] = {
   { "hold", l_hold },
   { "resets", l_resets },
   { "set", l_set },
+  { "tell", l_tell },
   { NULL, NULL }
 };
 

@@ -6,10 +6,13 @@
 #define _GNU_SOURCE
 #include "deputy.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -44,6 +47,7 @@ static void free_items(struct item_list *list)
 
   while ((i = STAILQ_FIRST(list))) {
     STAILQ_REMOVE_HEAD(list, link);
+    free(i->answer.text);
     free(i);
   }
 }
@@ -58,6 +62,44 @@ static void free_deputy(struct deputy *d)
   free(d);
 }
 
+/* A line: the name, and of a link also where it points. */
+static void describe(FILE *out, int dir, const struct dirent *e)
+{
+  char target[PATH_MAX];
+  ssize_t n = -1;
+
+  if (e->d_type == DT_LNK)
+    n = readlinkat(dir, e->d_name, target, sizeof(target));
+  if (n >= 0)
+    fprintf(out, "%s\t%.*s\n", e->d_name, (int)n, target);
+  else
+    fprintf(out, "%s\n", e->d_name);
+}
+
+/* Takes `fd` over. */
+static void list(struct deputy_answer *a, int fd)
+{
+  DIR *dir = fdopendir(fd);
+  FILE *out = dir ? open_memstream(&a->text, &a->len) : NULL;
+  struct dirent *e;
+
+  if (!out) {
+    a->error = -errno;
+    if (dir)
+      closedir(dir);
+    else
+      close(fd);
+    return;
+  }
+  for (errno = 0; (e = readdir(dir)); errno = 0)
+    if (e->d_name[0] != '.')
+      describe(out, fd, e);
+  a->error = -errno;
+  closedir(dir);
+  if (fclose(out) != 0)
+    a->error = -ENOMEM;
+}
+
 static void handle(struct item *i)
 {
   struct deputy_answer *a = &i->answer;
@@ -70,7 +112,13 @@ static void handle(struct item *i)
     return;
   }
   n = a->is_write ? write(fd, a->text, a->len) :
-                    read(fd, a->text, sizeof(a->text));
+                    read(fd, a->text, DEPUTY_TEXT_MAX);
+  if (n < 0 && errno == EISDIR) {
+    free(a->text);
+    a->text = NULL;
+    list(a, fd);
+    return;
+  }
   if (n < 0)
     a->error = -errno;
   else
@@ -196,6 +244,11 @@ int deputy_ask(struct deputy *d, int64_t id, const char *path,
 
   memcpy(i->path, path, n);
   i->answer.id = id;
+  i->answer.text = malloc(DEPUTY_TEXT_MAX);
+  if (!i->answer.text) {
+    free(i);
+    return -ENOMEM;
+  }
   if (text) {
     i->answer.is_write = true;
     i->answer.len = len;

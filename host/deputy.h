@@ -1,4 +1,4 @@
-/* deputy.h - reads and writes configfs files in a thread of its own.
+/* deputy.h - reads and writes configfs in a thread of its own.
  *
  * An rmdir of a device holds its configfs locks until control has answered the
  * REMOVED event, so control must never wait for a configfs file itself: both
@@ -21,8 +21,8 @@ struct deputy_answer {
   int64_t id;                   /* of deputy_ask() */
   int error;                    /* 0 or -errno */
   bool is_write;
-  size_t len;                   /* bytes read, or written */
-  char text[DEPUTY_TEXT_MAX];   /* what was read */
+  size_t len;                   /* bytes of the text */
+  char *text;                   /* what was read, or was to be written */
 };
 
 /* Starts the thread.  Returns 0 or -errno. */
@@ -36,12 +36,13 @@ void deputy_close(struct deputy *d);
 int deputy_fd(const struct deputy *d);
 
 /* Has the file `path` read, or, with `text` not NULL, `len` bytes written to it
- * in one write().  Never waits.  Returns 0 or -errno; then there is no
- * answer. */
+ * in one write().  A directory reads as the names in it, a line each; that of a
+ * link goes on with a tab and where it points.  Never waits.  Returns 0 or
+ * -errno; then there is no answer. */
 int deputy_ask(struct deputy *d, int64_t id, const char *path,
                const char *text, size_t len);
 
-/* Takes one answer; false when none waits. */
+/* Takes one answer, whose text the caller frees; false when none waits. */
 bool deputy_next(struct deputy *d, struct deputy_answer *out);
 
 #endif

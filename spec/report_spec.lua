@@ -135,31 +135,4 @@ describe("a disk", function()
       end
     end)
   end)
-
-  describe("with port groups", function()
-    local GROUPS <const> = "16 0 1 143 0 1 1 1 2;17 2 0 15 1 1 0 3"
-
-    it("has the commands only while there are groups", function()
-      local command = make.report_target_port_groups { length = 64 }
-      assert.has.sense(dev:cmd(command), scsi.INVALID_FIELD_IN_CDB, 1, 4)
-      assert.equal(0, dev:cmd(make.inquiry { length = 36 }).data:byte(6) & 0x30)
-      dev:change("alua", { groups = GROUPS })
-      assert.is.good(dev:cmd(command))
-      assert.equal(0x10, dev:cmd(make.inquiry { length = 36 }).data:byte(6)
-                         & 0x30)
-      dev:change("alua", {})
-      assert.has.sense(dev:cmd(command), scsi.INVALID_FIELD_IN_CDB, 1, 4)
-    end)
-
-    it("reports them", function()
-      dev:change("alua", { groups = GROUPS })
-      local body = "808f0010" .. "00000002" .. "00000001" .. "00000002"
-                   .. "020f0011" .. "00010001" .. "00000003"
-      assert.equal("0000001c" .. body, hex(dev:cmd(
-        make.report_target_port_groups { length = 64 }).data))
-      assert.equal("00000020" .. "10000000" .. body, hex(dev:cmd(
-        make.report_target_port_groups { length = 64,
-                                         parameter_data_format = 1 }).data))
-    end)
-  end)
 end)

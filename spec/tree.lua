@@ -78,4 +78,24 @@ function tree.backstore(at, values)
   return files
 end
 
+--- The files of a target port group of core/HBA/NAME.
+function tree.group(at, name, values)
+  local files = {
+    alua_access_state = "0\n", alua_access_status = "None\n",
+    alua_access_type = "Implicit and Explicit\n", members = "",
+    preferred = "0\n", tg_pt_gp_id = "0\n",
+  }
+  for _, state in ipairs { "active_nonoptimized", "active_optimized",
+                           "lba_dependent", "offline", "standby",
+                           "transitioning", "unavailable" } do
+    files["alua_support_" .. state] = "1\n"
+  end
+  for file, text in pairs(values) do files[file] = text end
+  local paths = {}
+  for file, text in pairs(files) do
+    paths[("core/%s/alua/%s/%s"):format(at, name, file)] = text
+  end
+  return paths
+end
+
 return tree

@@ -1,16 +1,20 @@
 --- Ports and port groups: REPORT and SET TARGET PORT GROUPS, VPD 83h and 88h.
 --
 -- A ring entry does not say through which port a command came, and the groups
--- are the kernel's.  So control reads them and tells the device in an "alua"
--- message, and writes what SET TARGET PORT GROUPS wants:
+-- are the kernel's, which enforces their states and raises the attentions, but
+-- passes both commands on (6.1 and 6.12 do; spec/vm/alua_spec.lua).  So control
+-- reads them and tells the device when it is added and in an "alua" message,
+-- and writes what SET TARGET PORT GROUPS wants (tcmu.port_groups):
 --
 --   groups  "ID STATE PREFERRED SUPPORTED STATUS IMPLICIT EXPLICIT PORT...;..."
 --           numbers; the ports are relative target port identifiers
 --   port    "GROUP RELATIVE NAME" of the port, if the device has exactly one;
---           NAME as the transport has it, "iqn.2026-01.lab:t,t,0x0001"
+--           NAME is its SCSI name, "iqn.2026-01.lab:t,t,0x0001", or empty
+--   set     in the answer to SET TARGET PORT GROUPS: 0 or an errno; why
 --
 -- Without them the device has no groups and no port designators.
 
+local core = require "tcmu.core"
 local guard = require "tcmu.guard"
 local sense = require "tcmu.sense"
 
@@ -23,13 +27,17 @@ local CANNOT_SET <const> =
 local EXTENDED <const> = 1          -- PARAMETER DATA FORMAT 001b
 local BINARY <const>, UTF8 <const> = 1, 3
 local RELATIVE_PORT <const>, PORT_GROUP <const>, NAME <const> = 4, 5, 8
-local PORT <const> = 0x90           -- PIV, ASSOCIATION 01b: the target port
-local ISCSI <const> = 0x50          -- PROTOCOL IDENTIFIER
+local PORT <const> = 0x10           -- ASSOCIATION 01b: the target port
+local PIV <const> = 0x80            -- PROTOCOL IDENTIFIER is valid
 
---- Takes the text of an "alua" message in; nil for what it does not have.
-function alua.set(dev, groups, port)
+-- PROTOCOL IDENTIFIER by the beginning of a port's name (SPC-4 table 440).
+local PROTOCOLS <const> = { iqn = 0x50, eui = 0x50, naa = 0x60 }
+
+--- Takes in what control says of groups and port.
+-- @param fields  { groups = or nil, port = or nil, set =, why = }
+function alua.set(dev, fields)
   dev.port_groups, dev.port = nil, nil
-  for text in (groups or ""):gmatch("[^;]+") do
+  for text in (fields.groups or ""):gmatch("[^;]+") do
     local numbers = {}
     for n in text:gmatch("%d+") do numbers[#numbers + 1] = tonumber(n) end
     local group = { ports = { table.unpack(numbers, 8) } }
@@ -38,11 +46,13 @@ function alua.set(dev, groups, port)
     dev.port_groups = dev.port_groups or {}
     table.insert(dev.port_groups, group)
   end
-  local group, relative, name = (port or ""):match("^(%d+) (%d+) (.+)$")
+  local group, relative, name = (fields.port or ""):match "^(%d+) (%d+) (.*)$"
   if name then
     dev.port = { group = tonumber(group), relative = tonumber(relative),
-                 name = name }
+                 name = name ~= "" and name or nil }
   end
+  local asked = fields.set and table.remove(dev.setting_port_groups, 1)
+  if asked then asked(fields.set, fields.why) end
 end
 
 --- True if there are groups to report.
@@ -51,7 +61,7 @@ function alua.has_groups(dev) return dev.port_groups ~= nil end
 --- True if an initiator may set the state of a group.
 function alua.can_set(dev)
   for _, group in ipairs(dev.port_groups or {}) do
-    if group.explicit == 1 and dev.set_port_groups then return true end
+    if group.explicit == 1 then return true end
   end
   return false
 end
@@ -65,32 +75,37 @@ function alua.support(dev)
   return bits | (alua.can_set(dev) and 2 or 0)
 end
 
-local function designator(code_set, kind, body)
-  return string.pack(">BBBs1", code_set, PORT | kind, 0, body)
+-- A designator of the one port; the transport is told where it is known.
+local function designator(dev, code_set, kind, body)
+  local name <const> = dev.port.name
+  local protocol = name and PROTOCOLS[name:sub(1, 3)]
+  local valid <const> = protocol and PIV or 0
+  return string.pack(">BBBs1", (protocol or 0) | code_set, valid | PORT | kind,
+                     0, body)
 end
 
 -- SCSI names end with a zero and fill words (SPC-4 7.8.6.11).
-local function port_name(name)
-  name = name .. "\0"
-  return designator(ISCSI | UTF8, NAME, name .. ("\0"):rep(-#name % 4))
+local function port_name(dev)
+  local name = dev.port.name .. "\0"
+  return designator(dev, UTF8, NAME, name .. ("\0"):rep(-#name % 4))
 end
 
 --- Designators of the one port, for page 83h; "" where it is not known.
 function alua.designators(dev)
   local port <const> = dev.port
   if not port then return "" end
-  return designator(ISCSI | BINARY, RELATIVE_PORT,
+  return designator(dev, BINARY, RELATIVE_PORT,
                     string.pack(">xxI2", port.relative))
-         .. designator(ISCSI | BINARY, PORT_GROUP,
+         .. designator(dev, BINARY, PORT_GROUP,
                        string.pack(">xxI2", port.group))
-         .. port_name(port.name)
+         .. (port.name and port_name(dev) or "")
 end
 
---- Page 88h, or nil where the one port is not known.
+--- Page 88h, or nil where the one port or its name is not known.
 function alua.scsi_ports(dev)
   local port <const> = dev.port
-  if not port then return nil end
-  return string.pack(">xxI2xxs2xxs2", port.relative, "", port_name(port.name))
+  if not port or not port.name then return nil end
+  return string.pack(">xxI2xxs2xxs2", port.relative, "", port_name(dev))
 end
 
 --- REPORT TARGET PORT GROUPS (SPC-4 6.37).
@@ -116,8 +131,21 @@ local function group_with(dev, id)
   end
 end
 
+-- Has control write the states, { [id] = state }; waits.
+local function set_states(dev, states)
+  local list = {}
+  for id, state in pairs(states) do
+    list[#list + 1] = ("%d %d"):format(id, state)
+  end
+  dev.setting_port_groups = dev.setting_port_groups or {}
+  return core.await(function(wake)
+    table.insert(dev.setting_port_groups, wake)
+    dev.handle():tell("set_port_groups", table.concat(list, ";"))
+  end)
+end
+
 --- SET TARGET PORT GROUPS (SPC-4 6.45): hands the states to control, which
--- writes them; dev.set_port_groups({ [id] = state }) waits for it.
+-- writes them to configfs, and waits.
 function alua.change(_, cmd, layout)
   local dev <const> = cmd.dev
   local list = guard.parameters(cmd, layout)
@@ -136,9 +164,10 @@ function alua.change(_, cmd, layout)
     end
     states[id] = state
   end
-  local ok, why = dev.set_port_groups(states)
-  if not ok then
-    require("tcmu.core").log("error", dev.hba .. "/" .. dev.name, tostring(why))
+  if not next(states) then return end
+  local status, why = set_states(dev, states)
+  if status ~= 0 then
+    core.log("error", dev.hba .. "/" .. dev.name, tostring(why))
     error(CANNOT_SET)
   end
 end

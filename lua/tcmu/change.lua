@@ -52,7 +52,7 @@ function change.wwn(dev, fields) dev.wwn = devs.wwn(fields) end
 
 -- What port groups there are decides which commands there are.
 function change.alua(dev, fields)
-  alua.set(dev, fields.groups, fields.port)
+  alua.set(dev, fields)
   dev.handle():set("routes", dispatch.routes(dev))
 end
 

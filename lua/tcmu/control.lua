@@ -4,6 +4,7 @@
 -- threads of their own.  Nothing here serves a command.
 
 local catalog = require "tcmu.catalog"
+local configfs = require "tcmu.configfs"
 local core = require "tcmu.core"
 local dbus = require "tcmu.dbus"
 local deputy = require "tcmu.deputy"
@@ -12,6 +13,7 @@ local doctor = require "tcmu.doctor"
 local events = require "tcmu.events"
 local hangup = require "tcmu.hangup"
 local jobs = require "tcmu.jobs"
+local luns = require "tcmu.luns"
 local processes = require "tcmu.processes"
 local recovery = require "tcmu.recovery"
 local uv = require "luv"
@@ -169,11 +171,20 @@ function Server:take_events()
   end
 end
 
+-- Through which ports a device is reached is part of what it answers.
+function Server:watch_luns(io)
+  luns.start {
+    root = configfs.ROOT, io = io, log = core.log,
+    changed = function(who) self.devices:refresh_groups(who) end,
+  }
+end
+
 -- In a job.  Only then are events polled for: none is taken twice.
-function Server:start(names)
+function Server:start(names, io)
   recovery.answer(self.devices)
   on_readable(self.netlink:fd(), function() self:take_events() end)
   recovery.take_over(self.devices)
+  jobs.start(core.log, self.watch_luns, self, io)
   log("info", ("ready: %d devices, handlers: %s"):format(
       self.devices:count("serving"), table.concat(names, " ")))
   notify("READY=1")
@@ -220,7 +231,7 @@ function control.serve(options)
   on_readable(pool:fd(), function()
     for _, message in ipairs(pool:receive()) do held:message(message) end
   end)
-  jobs.start(core.log, server.start, server, names)
+  jobs.start(core.log, server.start, server, names, io)
   uv.run()
 
   -- A shard that did not finish would be waited for without end.

@@ -1,4 +1,4 @@
---- Configfs files for the control thread, which must not hang in one.
+--- Configfs for the control thread, which must not hang in it.
 --
 -- rmdir keeps a device's configfs locked until we have answered its REMOVED; so
 -- threads of their own touch the files, and the job that asked waits.
@@ -58,10 +58,18 @@ local function ask(self, path, text)
   return answer
 end
 
+-- The lines of a directory, one fn(name, target or nil) each.
+local function each_name(self, path, fn)
+  local answer = ask(self, path)
+  for line in (answer and answer.text or ""):gmatch("[^\n]+") do
+    fn(line:match("^([^\t]+)\t?(.*)$"))
+  end
+end
+
 --- Starts the first thread; others follow while one hangs.
 -- @param limit  milliseconds that a file may take; 5000
--- @return a table with read(path) and write(path, text) as in tcmu.files, but
--- only for jobs, and close(); or nil, message
+-- @return a table with read(path), write(path, text), list(path) and
+-- links(path) as in tcmu.files, but only for jobs, and close(); or nil, message
 function deputy.start(log, limit)
   local self = { log = log, limit = limit or LIMIT, threads = {},
                  waiting = {}, last = 0 }
@@ -78,6 +86,19 @@ function deputy.start(log, limit)
       local answer, message, code = ask(self, path, text)
       if not answer then return nil, message, code end
       return true
+    end,
+    list = function(path)
+      local names = {}
+      each_name(self, path, function(name) names[#names + 1] = name end)
+      table.sort(names)
+      return names
+    end,
+    links = function(path)
+      local links = {}
+      each_name(self, path, function(name, target)
+        if target ~= "" then links[name] = target end
+      end)
+      return links
     end,
     close = function()
       for _, each in ipairs(self.threads) do

@@ -5,6 +5,7 @@
 -- few settings.  Opening and changing a device is the business of tcmu.device
 -- and tcmu.change.
 
+local alua = require "tcmu.alua"
 local core = require "tcmu.core"
 local dispatch = require "tcmu.dispatch"
 local limits = require "tcmu.limits"
@@ -158,7 +159,7 @@ function devs.kind(h) return h.device or require "tcmu.disk" end
 function devs.new(h, handle, fields)
   local options, message = option.parse(h.options, fields.options_text)
   if not options then error(message, 0) end
-  return setmetatable({
+  local dev = setmetatable({
     name = fields.name, hba = fields.hba, config = fields.config,
     options = options, size = fields.size, block_size = fields.block_size,
     max_sectors = fields.max_sectors, read_only = fields.read_only or false,
@@ -169,6 +170,8 @@ function devs.new(h, handle, fields)
     options_text = fields.options_text or "",
     handle = function() return handle end,
   }, Dev)
+  alua.set(dev, fields)
+  return dev
 end
 
 local SHADOWED <const> = { "read", "write", "unmap", "flush", "status" }

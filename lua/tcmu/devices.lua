@@ -13,6 +13,7 @@
 local catalog = require "tcmu.catalog"
 local configfs = require "tcmu.configfs"
 local jobs = require "tcmu.jobs"
+local port_groups = require "tcmu.port_groups"
 local uio = require "tcmu.uio"
 local watch = require "tcmu.watch"
 
@@ -136,6 +137,10 @@ function Devices:message(message)
              "'tcmu-lua serve', which empties its ring"):format(message.why))
     return
   end
+  if message.verb == "set_port_groups" then
+    self:set_port_groups(record, message.why)
+    return
+  end
   local wake = table.remove(record.asked[message.verb] or {}, 1)
   if wake then wake(message.status, message.why) end
 end
@@ -155,18 +160,81 @@ function Devices:refresh(record, verb, read)
   end)
 end
 
-local function watch_writes(self, record)
-  return watch.start(record.configfs, { "wwn", "attrib" },
-    jobs.callback(self.log, function(directory, file)
-      if directory == "wwn" then
-        self:refresh(record, "wwn", function() return record.configfs:wwn() end)
-      elseif file == "cmd_time_out" then
-        self:refresh(record, "time_out", function()
-          local seconds = record.configfs:number("attrib/cmd_time_out")
-          return seconds and { cmd_time_out = seconds }
-        end)
+-- The groups, and whether they are other than the shard knows.
+local function read_groups(record)
+  local found = port_groups.read(record.configfs)
+  local text = (found.groups or "") .. "|" .. (found.port or "")
+  local new <const> = text ~= record.port_groups
+  record.port_groups = text
+  return found, new
+end
+
+--- Has the target port groups of a device read again.
+-- @param who  "user_0/NAME"; it may be nobody's we know
+function Devices:refresh_groups(who)
+  for _, record in pairs(self.by_id) do
+    if record.who == who then
+      self:refresh(record, "alua", function()
+        local found, new = read_groups(record)
+        return new and found
+      end)
+    end
+  end
+end
+
+--- What SET TARGET PORT GROUPS wants: "ID STATE;..."; the shard hears how it
+-- went.
+function Devices:set_port_groups(record, text)
+  record.jobs:submit(function()
+    local status, why = 0, nil
+    for id, state in text:gmatch("(%d+) (%d+)") do
+      local ok, message, code = port_groups.set(record.configfs, tonumber(id),
+                                                tonumber(state))
+      if not ok then
+        status, why = code, message
+        break
       end
-    end))
+    end
+    local fields = read_groups(record)
+    fields.set, fields.why = status, why
+    self:ask(record, "alua", fields)
+  end)
+end
+
+local function groups_written(self, record)
+  self:refresh_groups(record.who)
+  record.jobs:submit(function()
+    if record.gone then return end
+    for _, who in ipairs(port_groups.peers(record.configfs)) do
+      self:refresh_groups(who)
+    end
+  end)
+end
+
+-- In a job.
+local function watch_writes(self, record)
+  local function changed(directory, file)
+    if directory == "wwn" then
+      self:refresh(record, "wwn", function() return record.configfs:wwn() end)
+    elseif directory == "alua" then
+      record.watch:add("alua/" .. file)
+      self:refresh_groups(record.who)
+    elseif directory:find("^alua/") then
+      groups_written(self, record)
+    elseif file == "alua_support" then
+      self:refresh_groups(record.who)
+    elseif file == "cmd_time_out" then
+      self:refresh(record, "time_out", function()
+        local seconds = record.configfs:number("attrib/cmd_time_out")
+        return seconds and { cmd_time_out = seconds }
+      end)
+    end
+  end
+  record.watch = watch.start(record.configfs, { "wwn", "attrib", "alua" },
+                             jobs.callback(self.log, changed))
+  for _, group in ipairs(port_groups.names(record.configfs)) do
+    record.watch:add("alua/" .. group)
+  end
 end
 
 -- What the shard must know; nil, message if the device cannot be served.
@@ -180,6 +248,8 @@ function Devices:describe(record)
 
   local fields = record.configfs:wwn()
   for key, value in pairs(facts) do fields[key] = value end
+  local groups = read_groups(record)
+  fields.groups, fields.port = groups.groups, groups.port
   fields.handler, fields.options_text =
     catalog.resolve(self.handlers, record.config)
   fields.name = record.name
@@ -202,7 +272,7 @@ end
 -- @return 0; or -errno, message
 function Devices:attach(record)
   -- First the watch, then the values: a write between them is seen twice.
-  record.watch = watch_writes(self, record)
+  watch_writes(self, record)
   local fields, why = self:describe(record)
   if not fields then return -EINVAL, why end
   want_aborts(self, record)

@@ -61,4 +61,13 @@ function files.link(path)
   return (uv.fs_readlink(path))
 end
 
+--- The symbolic links in a directory: { name = where it points }.
+function files.links(path)
+  local links = {}
+  for _, name in ipairs(files.list(path)) do
+    links[name] = files.link(path .. "/" .. name)
+  end
+  return links
+end
+
 return files

@@ -13,8 +13,7 @@ local ABILITIES <const> = { "write", "unmap", "flush", "eject" }
 local function example(kind, lacking)
   local dev = { kind = kind, handler = {}, can = { read = true },
                 removable = lacking ~= "eject", reservations = true,
-                port_groups = { { explicit = 1, implicit = 1 } },
-                set_port_groups = function() end }
+                port_groups = { { explicit = 1, implicit = 1 } } }
   for _, ability in ipairs(ABILITIES) do
     dev.can[ability] = ability ~= lacking
   end

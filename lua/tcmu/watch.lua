@@ -15,24 +15,29 @@ Watch.__index = Watch
 -- @param device       of configfs.device()
 -- @param directories  such as { "wwn", "attrib" }; missing ones are passed over
 function watch.start(device, directories, changed)
-  local self = setmetatable({ handles = {} }, Watch)
-  for _, directory in ipairs(directories) do
-    local handle = uv.new_fs_event()
-    local path = device.path .. "/" .. directory
-    local ok = handle:start(path, {}, function(err, file)
-      if not err and file then changed(directory, file) end
-    end)
-    if ok then
-      self.handles[#self.handles + 1] = handle
-    else
-      handle:close()
-    end
-  end
+  local self = setmetatable({ device = device, changed = changed,
+                              handles = {} }, Watch)
+  for _, directory in ipairs(directories) do self:add(directory) end
   return self
 end
 
+--- Looks at one more directory, or at the one that has come in the place of one
+-- that was watched.
+function Watch:add(directory)
+  if self.stopped then return end
+  if self.handles[directory] then self.handles[directory]:close() end
+  local handle = uv.new_fs_event()
+  local path = self.device.path .. "/" .. directory
+  local ok = handle:start(path, {}, function(err, file)
+    if not err and file then self.changed(directory, file) end
+  end)
+  if not ok then handle:close() end
+  self.handles[directory] = ok and handle or nil
+end
+
 function Watch:stop()
-  for _, handle in ipairs(self.handles) do handle:close() end
+  self.stopped = true
+  for _, handle in pairs(self.handles) do handle:close() end
   self.handles = {}
 end
 

@@ -1,0 +1,116 @@
+--- Sees LUNs come and go: through which ports a device is reached.
+--
+-- A LUN is a symbolic link to the device,
+-- FABRIC/TARGET/tpgt_N/lun/lun_M/ANYTHING, and no netlink event tells of it.  So
+-- inotify watches that tree from its root; what is new is looked through after
+-- the watch is set, since something may have come before it.  A link is seen
+-- when it is complete: after the first commands of the disk that tcm_loop makes
+-- of it.
+
+local files = require "tcmu.files"
+local jobs = require "tcmu.jobs"
+local uv = require "luv"
+
+local luns = {}
+
+local LUN <const> = 4               -- the depth of a LUN's directory
+
+-- Per depth: where below an entry its own entries are, and which of them count.
+local LEVELS <const> = {
+  [0] = { entries = "^[^.]", but = "core" },        -- fabrics
+  { entries = "." },                                -- targets
+  { entries = "^tpgt_%d+$" },
+  { below = "/lun", entries = "^lun_%d+$" },
+  {},
+}
+
+local Luns = {}
+Luns.__index = Luns
+
+-- Of the link: "user_0/NAME", or nil for another kind of backstore.
+local function device_of(self, path)
+  for _, target in pairs(self.io.links(path)) do
+    local device = target:match("/core/(user_%d+/[^/]+)$")
+    if device then return device end
+  end
+end
+
+-- Says of a LUN which device it stands on, and on which it stood.
+local function look(self, node)
+  local before = node.device
+  node.device = device_of(self, node.path)
+  if before and before ~= node.device then self.changed(before) end
+  if node.device then self.changed(node.device) end
+end
+
+local function forget(self, node)
+  if node.handle then node.handle:close() end
+  node.gone = true
+  for _, child in pairs(node.children) do forget(self, child) end
+  if node.device then self.changed(node.device) end
+end
+
+local open
+
+local function open_child(self, node, name)
+  local level <const> = LEVELS[node.depth]
+  if node.children[name] then
+    forget(self, node.children[name])
+    node.children[name] = nil
+  end
+  if name:find(level.entries) and name ~= level.but then
+    node.children[name] = open(self, node.path .. "/" .. name, node.depth + 1)
+  end
+end
+
+local function on_event(self, node, name, kind)
+  if node.gone then return end
+  if node.depth == LUN then
+    look(self, node)
+  elseif kind.rename then
+    open_child(self, node, name)
+  end
+end
+
+-- In a job.  nil if there is nothing to watch.
+function open(self, path, depth)
+  local node = { path = path .. (LEVELS[depth].below or ""), depth = depth,
+                 children = {}, handle = uv.new_fs_event() }
+  local ok = node.handle:start(node.path, {}, jobs.callback(self.log,
+    function(err, name, kind)
+      if not err and name then on_event(self, node, name, kind) end
+    end))
+  if not ok then
+    node.handle:close()
+    return nil
+  end
+  if depth == LUN then
+    look(self, node)
+    return node
+  end
+  for _, name in ipairs(self.io.list(node.path)) do
+    if node.gone then return nil end
+    if not node.children[name] then open_child(self, node, name) end
+  end
+  return node
+end
+
+--- Begins to look; in a job.
+-- @param of  { root = the target's configfs directory, io = who lists
+-- directories: tcmu.files or the deputy, log = function(level, who, text),
+-- changed = function(device): the ports of "user_0/NAME" may be others now }
+-- @return an object with stop(); or nil where there is no such tree
+function luns.start(of)
+  local self = setmetatable({
+    io = of.io or files, log = of.log, changed = of.changed,
+  }, Luns)
+  self.top = open(self, of.root, 0)
+  return self.top and self
+end
+
+function Luns:stop()
+  self.changed = function() end
+  forget(self, self.top)
+end
+
+return luns
