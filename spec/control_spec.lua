@@ -401,6 +401,28 @@ describe("tcmu.control", function()
     end)
   end)
 
+  describe("for what devices remember", function()
+    local keep <const> = require "tcmu.keep"
+
+    before_each(function() uv.os_setenv("STATE_DIRECTORY", root .. "/state") end)
+    after_each(function() uv.os_unsetenv "STATE_DIRECTORY" end)
+
+    it("makes a directory that nobody else can read, once", function()
+      assert.is_true(keep.prepare())
+      assert.equal("700", ("%o"):format(uv.fs_stat(root .. "/state").mode &
+                                        tonumber("777", 8)))
+      assert.is_true(keep.prepare())
+    end)
+
+    it("says what is refused when it cannot", function()
+      uv.os_setenv("STATE_DIRECTORY", root .. "/no/state")
+      local ok, why = keep.prepare()
+      assert.is_nil(ok)
+      assert.matches("SANITIZE", why)
+      assert.matches(root .. "/no/state", why, 1, true)
+    end)
+  end)
+
   describe("told of a removal", function()
     before_each(serve)
 

@@ -159,6 +159,16 @@ describe("an operation", function()
     assert.equal(("x"):rep(BLOCK), read(3).data)
   end)
 
+  it("keeps the device at its size", function()
+    open(FRAGILE)
+    assert.is.good(dev:wait(overwrite("x", 1, { immed = true })))
+    local status, why = dev:change("size", { size = 2 * SIZE })
+    assert.equal(-22, status)
+    assert.matches("SANITIZE", why)
+    finish()
+    assert.is.good(dev:cmd(make.test_unit_ready()))
+  end)
+
   it("goes on when its command is aborted", function()
     open(FRAGILE)
     local handle = overwrite "x"
@@ -186,24 +196,128 @@ describe("an operation", function()
     assert.is.good(dev:cmd(make.test_unit_ready()))
   end)
 
-  it("goes on after a restart where it was", function()
-    local directory = os.tmpname()
-    os.remove(directory)
-    assert(os.execute("mkdir " .. directory))
-    local options = { name = "disk", state_dir = directory }
-    open(FRAGILE, options)
-    local list = "\0\x8A\0\0" .. "\0\1\0\1" .. "z"
-    assert.is.good(dev:cmd(make.format_unit { fmtdata = true }, list))
-    dev:cmd(make.inquiry { length = 36 })
-    dev:close "remove"
-    open(FRAGILE, options)
-    assert.has.sense(dev:cmd(make.test_unit_ready()), FORMATTING)
-    finish()
-    assert.is.good(dev:cmd(make.test_unit_ready()))
-    assert.equal(("z"):rep(BLOCK), read(SIZE // BLOCK - 1).data)
-    dev:close()
-    open(FRAGILE, options)
-    assert.is.good(dev:cmd(make.test_unit_ready()))
-    os.execute("rm -r " .. directory)
+  describe("that is remembered", function()
+    local directory, options
+
+    before_each(function()
+      directory = os.tmpname()
+      os.remove(directory)
+      assert(os.execute("mkdir " .. directory))
+      options = { name = "disk", state_dir = directory }
+      open(FRAGILE, options)
+    end)
+    after_each(function() os.execute("rm -rf " .. directory) end)
+
+    -- As a crash does it: the device is not told.
+    local function restart()
+      dev:close "remove"
+      open(FRAGILE, options)
+    end
+
+    local function kept()
+      local f = io.open(directory .. "/sim_disk")
+      if not f then return nil end
+      local text = f:read "a"
+      f:close()
+      return text
+    end
+
+    it("goes on after a restart where it was", function()
+      local list = "\0\x8A\0\0" .. "\0\1\0\1" .. "z"
+      assert.is.good(dev:cmd(make.format_unit { fmtdata = true }, list))
+      dev:cmd(make.inquiry { length = 36 })
+      restart()
+      assert.has.sense(dev:cmd(make.test_unit_ready()), FORMATTING)
+      finish()
+      assert.is.good(dev:cmd(make.test_unit_ready()))
+      assert.equal(("z"):rep(BLOCK), read(SIZE // BLOCK - 1).data)
+      assert.is_nil(kept())
+      restart()
+      assert.is.good(dev:cmd(make.test_unit_ready()))
+    end)
+
+    it("goes on from where its last note says", function()
+      assert.is.good(dev:wait(overwrite("x", 1, { immed = true })))
+      dev:close "remove"
+      local at <const> = 3 << 20
+      local f = assert(io.open(directory .. "/sim_disk", "r+"))
+      local text = f:read("a"):gsub("operation_done=0", "operation_done=" .. at)
+      f:seek "set"
+      f:write(text)
+      f:close()
+      open(FRAGILE, options)
+      finish()
+      -- What was before the note is not done again: here it is empty.
+      assert.equal(("\0"):rep(BLOCK), read(at // BLOCK - 1).data)
+      assert.equal(("x"):rep(BLOCK), read(at // BLOCK).data)
+    end)
+
+    it("has failed after a restart too, until it is done again", function()
+      dev:cmd("\xC0\0\0\x20\0\0" .. ("\0"):rep(4))      -- bad from 2 MiB on
+      assert.has.sense(dev:wait(overwrite("x", 1, { ause = true })),
+                       scsi.SANITIZE_COMMAND_FAILED)
+      restart()
+      assert.has.sense(read(0), scsi.SANITIZE_COMMAND_FAILED)
+      assert.is.good(dev:cmd(make.sanitize_exit_failure_mode()))
+      restart()
+      assert.is.good(dev:cmd(make.test_unit_ready()))
+    end)
+
+    it("does not begin where it cannot be remembered", function()
+      assert.is.good(dev:cmd(make.write_10 { blocks = 1 }, ("w"):rep(BLOCK)))
+      os.execute("rm -r " .. directory)
+      for _, immed in ipairs { false, true } do
+        assert.has.sense(dev:wait(overwrite("x", 1, { immed = immed })),
+                         scsi.INTERNAL_TARGET_FAILURE)
+      end
+      assert.has.sense(dev:cmd(make.format_unit {}, ""),
+                       scsi.INTERNAL_TARGET_FAILURE)
+      assert.is.good(dev:cmd(make.test_unit_ready()))
+      assert.equal(("w"):rep(BLOCK), read(0).data)
+    end)
+
+    it("does not end where it cannot be forgotten", function()
+      assert.is.good(dev:wait(overwrite("x", 1, { immed = true })))
+      -- A directory in its place: neither to be removed nor replaced.
+      local at <const> = directory .. "/sim_disk"
+      os.execute(("rm %s && mkdir -p %s/x"):format(at, at))
+      finish()
+      assert.has.sense(dev:cmd(make.write_10 { blocks = 1 }, ("y"):rep(BLOCK)),
+                       scsi.SANITIZE_COMMAND_FAILED)
+      os.execute("rm -r " .. at)
+      assert.is.good(dev:wait(overwrite "z"))
+      assert.is.good(dev:cmd(make.test_unit_ready()))
+    end)
+
+    it("keeps what is remembered at the same time", function()
+      local function set(kind, text)
+        return dev:submit(make.set_identifying_information {
+          length = #text, information_type = kind }, text)
+      end
+      local all = { set(0, "shelf"), set(2, "floor\0"),
+                    overwrite("x", 1, { immed = true }) }
+      for _, command in ipairs(all) do assert.is.good(dev:wait(command)) end
+      local text = kept()
+      for _, name in ipairs { "identifying_0:", "identifying_2:",
+                              "operation_done=" } do
+        assert.matches(name, text, 1, true)
+      end
+    end)
+
+    it("keeps what else is remembered", function()
+      local text <const> = "shelf 7"
+      local command = make.set_identifying_information { length = #text }
+      local first = overwrite("x", 1, { immed = true })
+      assert.is.good(dev:wait(first))
+      finish()
+      assert.is.good(dev:cmd(command, text))
+      assert.matches("identifying_0:" .. text:gsub(".", function(c)
+        return ("%02x"):format(c:byte())
+      end), kept())
+      assert.is.good(dev:wait(overwrite "x"))
+      restart()
+      local r = dev:cmd(make.report_identifying_information { length = 64 })
+      assert.equal(text, r.data:sub(5))
+    end)
   end)
 end)

@@ -8,6 +8,7 @@
 local configfs = require "tcmu.configfs"
 local core = require "tcmu.core"
 local files = require "tcmu.files"
+local keep = require "tcmu.keep"
 local loopback = require "tcmu.loopback"
 local processes = require "tcmu.processes"
 local uio = require "tcmu.uio"
@@ -274,7 +275,11 @@ function admin.delete(name, force)
         :format(name, disk, use)
     end
   end
-  return admin.remove(device)
+  local gone, message = admin.remove(device)
+  if not gone then return nil, message end
+  -- What it had to remember is not for the next one of its name.
+  keep.remove(device)
+  return true
 end
 
 --- Gives a device another size and has its tcm_loop disks looked at again.

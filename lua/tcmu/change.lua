@@ -20,6 +20,10 @@ function change.size(dev, fields)
     error(("shrinking from %d to %d bytes would cut off data: resize with "
            .. "--force if that is meant"):format(dev.size, size), 0)
   end
+  if size ~= dev.size and dev.operation then
+    error("a SANITIZE or FORMAT UNIT of the old size is under way or has "
+          .. "failed: change the size when it is done", 0)
+  end
   if size ~= dev.size and dev.kind.resize then dev.kind.resize(dev, size) end
   if dev.store and dev.store:size() < size then dev.store:resize(size) end
   if size == dev.size then return end

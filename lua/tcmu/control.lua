@@ -13,6 +13,7 @@ local doctor = require "tcmu.doctor"
 local events = require "tcmu.events"
 local hangup = require "tcmu.hangup"
 local jobs = require "tcmu.jobs"
+local keep = require "tcmu.keep"
 local luns = require "tcmu.luns"
 local processes = require "tcmu.processes"
 local recovery = require "tcmu.recovery"
@@ -207,6 +208,9 @@ function control.serve(options)
     log("error", why)
     return 1
   end
+
+  local kept, lost = keep.prepare()
+  if not kept then log("error", lost) end
 
   local paths, names = catalog.find(options.handlers)
   local pool = core.shards {

@@ -1,16 +1,23 @@
 --- What a device has to remember beyond a restart of the host.
 --
 -- One small file per device in the host's state directory, with strings and
--- integers by name.  It says for which device it is, so that one which has been
--- deleted and made anew under the same name does not inherit anything.
+-- integers by name.  It says for which device it is, so that another one which
+-- has got the same name does not inherit anything.  The new file takes the
+-- place of the old one when it is complete: a crash leaves one of both.
 
 local core = require "tcmu.core"
+local sense = require "tcmu.sense"
 
 local keep = {}
 
 local DEFAULT <const> = "/var/lib/tcmu-lua"
 local ROOM <const> = 65536          -- bytes of the file
+local ENOENT <const> = 2
 local HEAD <const> = "tcmu-lua state 1"
+local CANNOT <const> = sense.constant.INTERNAL_TARGET_FAILURE
+
+--- Where the files are: systemd's StateDirectory, or the same place.
+function keep.directory() return os.getenv "STATE_DIRECTORY" or DEFAULT end
 
 -- Where the device's file is; nil for a device that is not the kernel's,
 -- unless it was given a place.
@@ -18,7 +25,7 @@ local function path_of(dev)
   local directory = dev.state_dir
   if not directory then
     if not dev.hba:find("^user_%d+$") then return nil end
-    directory = os.getenv("STATE_DIRECTORY") or DEFAULT
+    directory = keep.directory()
   end
   return ("%s/%s_%s"):format(directory, dev.hba, (dev.name:gsub("/", "_")))
 end
@@ -30,7 +37,12 @@ local function load_file(dev)
   local text = file:read("a"):gsub("%z+$", "")
   file:close()
   local head, whose, body = text:match("^([^\n]*)\n([^\n]*)(\n.*\n)end\n$")
-  if head ~= HEAD or whose ~= dev.config then return {} end
+  if head ~= HEAD then
+    core.log("warning", dev.hba .. "/" .. dev.name, path .. " is no state of "
+             .. "a device that this version knows: what it says is ignored")
+    return {}
+  end
+  if whose ~= dev.config then return {} end
   local values = {}
   for name, number in body:gmatch("\n([%w_]+)=(%-?%d+)") do
     values[name] = math.tointeger(number)
@@ -60,21 +72,19 @@ end
 
 local function store_file(dev, path, values)
   if next(values) == nil then
-    os.remove(path)
+    local ok, why, code = os.remove(path)
+    if not ok and code ~= ENOENT then error(why, 0) end
     return
   end
+  local text <const> = text_of(dev, values)
   local buffer = core.buffer(ROOM)
-  buffer:put(0, text_of(dev, values))
-  local ok, why = pcall(function()
-    local store <close> = core.store.file(path, "c", ROOM)
+  buffer:put(0, text)
+  do
+    local store <close> = core.store.file(path .. ".new", "c", ROOM)
     store:write(buffer, 0, true)
-  end)
-  if not ok and not dev.cannot_keep then
-    dev.cannot_keep = true          -- once is enough
-    core.log("warning", dev.hba .. "/" .. dev.name,
-      ("what the device has to remember is lost with a restart (%s): create "
-       .. "the directory"):format(tostring(why)))
   end
+  local ok, why = os.rename(path .. ".new", path)
+  if not ok then error(why, 0) end
 end
 
 --- What is remembered: a table of strings and integers, not to be changed.
@@ -83,15 +93,58 @@ function keep.read(dev)
   return dev.kept
 end
 
+-- One change of a device after the other, until the value is closed.  Waits.
+local function turn(dev)
+  while dev.keeping do
+    core.await(function(wake) table.insert(dev.keeping, wake) end)
+  end
+  local waiting <const> = {}
+  dev.keeping = waiting
+  return setmetatable({}, { __close = function()
+    dev.keeping = nil
+    for _, wake in ipairs(waiting) do wake() end
+  end })
+end
+
 --- Remembers these, or forgets those that are false; on stable storage when it
--- returns.  A directory that is missing costs one line in the log.  Waits.
+-- returns.  Waits; raises INTERNAL TARGET FAILURE, with the reason in the log,
+-- where that cannot be done: then all is remembered as before.
 function keep.change(dev, changes)
+  local _ <close> = turn(dev)
   local values = {}
   for name, value in pairs(keep.read(dev)) do values[name] = value end
   for name, value in pairs(changes) do values[name] = value or nil end
-  dev.kept = values
   local path = path_of(dev)
-  if path then store_file(dev, path, values) end
+  local ok, why = true, nil
+  if path then ok, why = pcall(store_file, dev, path, values) end
+  if not ok then
+    core.log("error", dev.hba .. "/" .. dev.name, ("what has to survive a "
+      .. "restart cannot be written, so the command is refused (%s): make %s "
+      .. "a directory with room in it"):format(tostring(why),
+      path:match("^(.*)/")))
+    error(CANNOT)
+  end
+  dev.kept = values
+end
+
+--- Forgets all of a device that is no more.
+-- @param device  { hba = "user_0", name = }
+function keep.remove(device) os.remove(path_of(device)) end
+
+--- Makes the directory where systemd has not, for control.
+-- @return true; or nil and a message if nothing can be kept
+function keep.prepare()
+  local uv = require "luv"
+  local directory <const> = keep.directory()
+  local ok, why = uv.fs_mkdir(directory, tonumber("700", 8))
+  if not ok and uv.fs_stat(directory) then
+    ok, why = uv.fs_access(directory, "W")
+  end
+  if ok then return true end
+  return nil, ("devices can remember nothing beyond a restart (%s), so FORMAT "
+    .. "UNIT, SANITIZE and SET IDENTIFYING INFORMATION are refused: make %s a "
+    .. "directory that can be written to, and start again"):format(
+    why or "not permitted", directory)
 end
 
 return keep

@@ -9,6 +9,10 @@
 --              |  ^
 --              v  | the same command again
 --            failed --> none    (only of SANITIZE: EXIT FAILURE MODE)
+--
+-- All of it is remembered before it counts.  What cannot be remembered does not
+-- begin; and what cannot be forgotten does not end, for the next start would
+-- go on with it over newer data.
 
 local core = require "tcmu.core"
 local extent = require "tcmu.extent"
@@ -23,7 +27,7 @@ local operation = {}
 local PAUSE <const> = 5
 
 local ERASE_STEP <const> = 64 << 20 -- bytes between two looks at the clock
-local KEEP_STEP <const> = 1 << 30   -- bytes between two notes of the progress
+local KEEP_STEP <const> = 256 << 20 -- bytes between two notes of the progress
 
 local function known(name)
   return assert(sense.constant[name], name)
@@ -115,7 +119,7 @@ end
 
 -- What a restart has to know of an operation.
 local FIELDS <const> = { "kind", "how", "pattern", "passes", "invert", "done",
-                         "total", "ause" }
+                         "total", "ause", "failed" }
 
 -- Remembers an operation, or with nil forgets it.
 local function remember(dev, job)
@@ -138,39 +142,58 @@ local function wake_all(list)
   for _, wake in ipairs(list) do wake() end
 end
 
--- A task of its own.  `waiting` has who waits for it to have begun for good,
--- and who for its end.
-local function perform(dev, job, waiting)
+local function log(dev, level, text, ...)
+  core.log(level, dev.hba .. "/" .. dev.name, text:format(...))
+end
+
+-- Does the work and notes how far it is.  Raises.
+local function carry_out(dev, job)
   local kept = job.done
-  remember(dev, job)
-  job.begun = true
-  wake_all(waiting.begun)
-  local ok, why = pcall(work[job.how], dev, job, function(done)
+  work[job.how](dev, job, function(done)
     job.done = done
     if done - kept >= KEEP_STEP then
       kept = done
-      remember(dev, job)
+      pcall(remember, dev, job)     -- or a restart goes on from further back
     end
     core.sleep(PAUSE)
   end)
   remember(dev, nil)
-  if ok then
-    dev.operation = nil
-    dev:set { not_ready = false }
-  else
-    job.failed = true
-    core.log("error", dev.hba .. "/" .. dev.name,
-             ("%s failed after %d of %d bytes: %s"):format(
-               KINDS[job.kind].name, job.done, job.total, tostring(why)))
+end
+
+-- A task of its own.  `waiting` has who waits for it to have begun for good,
+-- and who for its end; `before` is the operation whose place it takes.
+local function perform(dev, job, waiting, before)
+  if not job.resumed then
+    local ok, why = pcall(remember, dev, job)
+    if not ok then
+      job.refused = why
+      dev.operation = before
+      dev:set { not_ready = before and dev.not_ready or false }
+    end
+  end
+  job.begun = true
+  wake_all(waiting.begun)
+  if not job.refused then
+    local ok, why = pcall(carry_out, dev, job)
+    if ok then
+      dev.operation = nil
+      dev:set { not_ready = false }
+    else
+      job.failed = 1
+      pcall(remember, dev, job)
+      log(dev, "error", "%s failed after %d of %d bytes: %s",
+          KINDS[job.kind].name, job.done, job.total, tostring(why))
+    end
   end
   wake_all(waiting.ended)
 end
 
 local function begin(dev, job)
   local waiting = { begun = {}, ended = {} }
+  local before <const> = dev.operation
   dev.operation = job
   dev:set { not_ready = refuse }
-  core.spawn(perform, dev, job, waiting)
+  core.spawn(perform, dev, job, waiting, before)
   return waiting
 end
 
@@ -196,27 +219,38 @@ function operation.run(self, dev, job, immed)
   end
   if immed then
     if not job.begun then await(waiting.begun) end
-    return
+  else
+    await(waiting.ended)
   end
-  await(waiting.ended)
-  if job.failed then error(KINDS[job.kind].failed) end
+  if job.refused then error(job.refused) end
+  if job.failed and not immed then error(KINDS[job.kind].failed) end
 end
 
 --- Goes on with what a restart has interrupted.  For a device that opens.
 function operation.resume(dev)
   local job = remembered(dev)
   if not job then return end
-  core.log("info", dev.hba .. "/" .. dev.name, ("goes on with %s at byte %d "
-           .. "of %d"):format(KINDS[job.kind].name, job.done, job.total))
+  local name <const> = KINDS[job.kind].name
+  if job.failed then
+    log(dev, "warning", "%s has failed before: it is to be done again", name)
+    dev.operation = job
+    dev:set { not_ready = refuse }
+    return
+  end
+  log(dev, "info", "goes on with %s at byte %d of %d", name, job.done,
+      job.total)
+  job.resumed = true
   begin(dev, job)
 end
 
 --- Ends the state after a SANITIZE that failed, if it allowed that (AUSE).
+-- Waits; raises.
 -- @return false if it did not
 function operation.forgive(dev)
   local job <const> = dev.operation
   if not job then return true end
   if job.ause ~= 1 then return false end
+  remember(dev, nil)
   dev.operation = nil
   dev:set { not_ready = false }
   return true
