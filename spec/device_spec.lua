@@ -466,3 +466,31 @@ describe("fairness", function()
     assert.equal(0x40, spins:wait(endless).status)
   end)
 end)
+
+describe("the kernel's own limit of a command", function()
+  -- What is logged when a device opens and is used.
+  local function logged(max_sectors, block_size)
+    local pipe <close> = assert(io.popen(
+      ("LUA_PATH='%s' LUA_CPATH='%s' lua5.4 - 2>&1 <<'END'\n%s\nEND"):format(
+        package.path, package.cpath, ([[
+          local scsi = require "tcmu.scsi"
+          local dev <close> = require "tcmu.sim".device("handlers/ram.lua",
+            { max_sectors = %d, block_size = %d })
+          for _ = 1, 3 do dev:cmd(scsi.cdb.inquiry { length = 96 }) end
+          dev:change("wwn", {})]]):format(max_sectors, block_size))))
+    return pipe:read "a"
+  end
+
+  it("is told once, with what to set for a MiB", function()
+    for block_size, sectors in pairs { [512] = 2048, [4096] = 256 } do
+      local text, times = logged(128, block_size)
+        :gsub("write hw_max_sectors=" .. sectors .. " to", "%0")
+      assert.equal(1, times, text)
+      assert.equal(1, select(2, text:gsub("\n", "")))
+    end
+  end)
+
+  it("is not mentioned when somebody has set another", function()
+    assert.equal("", logged(2048, 512))
+  end)
+end)

@@ -15,6 +15,7 @@ require "tcmu.command"
 
 local device = {}
 
+local LARGE <const> = 1 << 20       -- bytes that are worth a command
 local KERNEL_SECTORS <const> = 128  -- hw_max_sectors unless somebody sets it
 
 -- A task.
@@ -38,8 +39,9 @@ local function open(h, handle, fields)
   if not dev.can.flush then dev.write_cache = false end
   if dev.max_sectors == KERNEL_SECTORS then
     core.log("info", dev.hba .. "/" .. dev.name, ("a command moves at most %d "
-      .. "blocks, which is the kernel's own limit: write hw_max_sectors=2048 "
-      .. "to the device's control file for more"):format(dev.max_sectors))
+      .. "blocks, which is the kernel's own limit: for 1 MiB, write "
+      .. "hw_max_sectors=%d to the device's control file before enable")
+      :format(dev.max_sectors, LARGE // dev.block_size))
   end
   devs.publish(dev, handle)
   if dev.kind.opened then dev.kind.opened(dev) end

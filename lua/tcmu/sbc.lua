@@ -6,6 +6,8 @@
 -- what the device allows.  A function gets the handler's `self`, the command
 -- and its layout; the CDB has passed tcmu.guard.
 
+local core = require "tcmu.core"
+local dispatch = require "tcmu.dispatch"
 local extent = require "tcmu.extent"
 local guard = require "tcmu.guard"
 local limits = require "tcmu.limits"
@@ -56,15 +58,42 @@ function sbc.write_atomic(_, cmd, layout)
   write(cmd, layout, limits.of(cmd.dev).atomic)
 end
 
+local SYNCHRONIZE_CACHE <const> = { 0x35, 0x91 }
+
+-- Nobody waits for this flush.  If it fails, the next SYNCHRONIZE CACHE tells,
+-- which then comes here instead of being served in C.  That is where an
+-- initiator asks whether its data are safe; a deferred error (SPC-4 4.5.7)
+-- would hit any command, and Linux just sends that one again.
+local function flush_unattended(dev, offset, length)
+  local ok, why = pcall(dev.flush, dev, offset, length)
+  if ok then return end
+  core.log("error", dev.hba .. "/" .. dev.name, ("a flush has failed whose "
+    .. "command was answered before (IMMED): %s"):format(
+    type(why) == "table" and why.message or tostring(why)))
+  dev.lost_flush = why
+  for _, opcode in ipairs(SYNCHRONIZE_CACHE) do
+    dev.handle():route(opcode, "lua")
+  end
+end
+
+local function tell_lost_flush(dev)
+  local why <const> = dev.lost_flush
+  if not why then return end
+  dev.lost_flush = nil
+  dispatch.shortcuts(dev, dev.handle())
+  error(why, 0)
+end
+
 --- SYNCHRONIZE CACHE (10) and (16): 0 blocks mean all that follow.  IMMED
 -- answers as soon as the flush has begun.
 function sbc.synchronize_cache(_, cmd, layout)
   local dev <const> = cmd.dev
+  tell_lost_flush(dev)
   local offset, length = extent.unlimited(cmd)
   if length == 0 then length = dev.size - offset end
   if length == 0 then return end
   if guard.field(cmd, layout, "immed") == 1 then
-    tcmu().spawn(function() dev:flush(offset, length) end)
+    tcmu().spawn(flush_unattended, dev, offset, length)
   else
     dev:flush(offset, length)
   end
