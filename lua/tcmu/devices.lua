@@ -217,7 +217,7 @@ local function watch_writes(self, record)
     if directory == "wwn" then
       self:refresh(record, "wwn", function() return record.configfs:wwn() end)
     elseif directory == "alua" then
-      record.watch:add("alua/" .. file)
+      record.watch:below(file)
       self:refresh_groups(record.who)
     elseif directory:find("^alua/") then
       groups_written(self, record)
@@ -231,9 +231,9 @@ local function watch_writes(self, record)
     end
   end
   record.watch = watch.start(record.configfs, { "wwn", "attrib", "alua" },
-                             jobs.callback(self.log, changed))
+                             "alua", jobs.callback(self.log, changed))
   for _, group in ipairs(port_groups.names(record.configfs)) do
-    record.watch:add("alua/" .. group)
+    record.watch:below(group)
   end
 end
 

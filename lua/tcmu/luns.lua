@@ -17,8 +17,9 @@ local LUN <const> = 4               -- the depth of a LUN's directory
 
 -- Per depth: where below an entry its own entries are, and which of them count.
 local LEVELS <const> = {
-  [0] = { entries = "^[^.]", but = "core" },        -- fabrics
-  { entries = "." },                                -- targets
+  [0] = { entries = ".", but = { core = true, version = true, dbroot = true } },
+  { entries = ".", but = { lio_version = true, version = true,
+                           discovery_auth = true } },
   { entries = "^tpgt_%d+$" },
   { below = "/lun", entries = "^lun_%d+$" },
   {},
@@ -58,7 +59,7 @@ local function open_child(self, node, name)
     forget(self, node.children[name])
     node.children[name] = nil
   end
-  if name:find(level.entries) and name ~= level.but then
+  if name:find(level.entries) and not (level.but and level.but[name]) then
     node.children[name] = open(self, node.path .. "/" .. name, node.depth + 1)
   end
 end
