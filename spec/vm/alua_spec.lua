@@ -156,6 +156,17 @@ describe("target port groups", function()
     end)
   end)
 
+  it("do not keep a device from going while they are written to", function()
+    for i = 1, 10 do
+      local dev = guest.device { config = "ram", size = 16 * MIB,
+                                 hba = "user_" .. i }
+      guest.sh("cd %s/alua; mkdir g; echo 3 >g/tg_pt_gp_id; " ..
+               "echo 1 >default_tg_pt_gp/alua_access_state; rmdir g", dev.dir)
+      dev:remove()
+    end
+    assert.equal(16 * MIB, guest.loop(ram()):size())
+  end)
+
   it("and ports are in VPD while exactly one exports the disk", function()
     local dev = ram()
     local one = guest.loop(dev)
