@@ -21,7 +21,7 @@ BINARY ?= tcmu-lua
 
 PACKAGES := lua5.4 libuv libnl-genl-3.0
 # Without one of these its part of the program is left out.
-PACKAGES_OPTIONAL ?= libsystemd
+PACKAGES_OPTIONAL ?= libsystemd liburing
 OPTIONAL := $(foreach package,$(PACKAGES_OPTIONAL),$(shell \
   $(PKG_CONFIG) --exists $(package) 2>/dev/null && echo $(package)))
 OUR_CFLAGS = -std=gnu11 -fPIC -fvisibility=hidden -pthread \
@@ -29,13 +29,14 @@ OUR_CFLAGS = -std=gnu11 -fPIC -fvisibility=hidden -pthread \
   -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
   -DLUADIR='"$(LUADIR)"' -DHANDLERDIR='"$(DATADIR)/handlers"' \
   $(if $(filter libsystemd,$(OPTIONAL)),-DHAVE_LIBSYSTEMD) \
+  $(if $(filter liburing,$(OPTIONAL)),-DHAVE_LIBURING) \
   $(shell $(PKG_CONFIG) --cflags $(PACKAGES) $(OPTIONAL))
 # The host shares the system's liblua; core.so gets Lua from who loads it.
 HOST_LIBS = $(shell $(PKG_CONFIG) --libs $(PACKAGES) $(OPTIONAL))
 CORE_LIBS = $(shell $(PKG_CONFIG) --libs libuv libnl-genl-3.0 $(OPTIONAL))
 
-SOURCES := $(filter-out $(if $(filter libsystemd,$(OPTIONAL)),,host/dbus.c),\
-  $(wildcard host/*.c))
+SOURCES := $(filter-out $(if $(filter libsystemd,$(OPTIONAL)),,host/dbus.c) \
+  $(if $(filter liburing,$(OPTIONAL)),,host/uring.c),$(wildcard host/*.c))
 OBJECTS := $(SOURCES:host/%.c=$(BUILD)/%.o)
 CORE_OBJECTS := $(filter-out $(BUILD)/main.o,$(OBJECTS))
 CORE := $(BUILD)/tcmu/core.so
@@ -74,7 +75,7 @@ $(BUILD)/%.o: host/%.c
 
 # Built anew when an optional library has come or gone.
 WITH := $(BUILD)/with$(subst $() ,-,$(addprefix -,$(OPTIONAL)))
-$(BUILD)/bind_dbus.o: $(WITH)
+$(BUILD)/bind_dbus.o $(BUILD)/aio.o: $(WITH)
 $(WITH):
 	@mkdir -p $(@D)
 	@rm -f $(BUILD)/with-*

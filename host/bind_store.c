@@ -22,8 +22,6 @@
 
 #define STORE "tcmu.store"
 
-enum { IOV_INLINE = 8 };
-
 /* Closed when the device in whose task it was opened has gone and no other
  * device serves from it; by the collector if there is no such device. */
 struct store_ud {
@@ -32,6 +30,7 @@ struct store_ud {
   struct device *dev;           /* NULL: none, or gone */
   unsigned serving;             /* devices whose store it is */
   bool orphan;                  /* to be closed when nobody uses it */
+  SLIST_HEAD(, io) idle;        /* as many as were ever under way at a time */
 };
 
 /* One operation that Lua has started.  The task waits for its end whatever
@@ -39,11 +38,13 @@ struct store_ud {
  * answered before. */
 struct io {
   struct store_op op;
+  SLIST_ENTRY(io) idle;
   struct store_ud *ud;
   struct task *task;            /* NULL: a plain interpreter waits below */
   bool ended;
-  struct iovec *iov_big;
-  struct iovec iov[IOV_INLINE];
+  int rc;
+  struct iovec *iov;
+  int iov_room;
 };
 
 static const char *const verb_names[] = {
@@ -80,19 +81,48 @@ struct store *store_check(lua_State *L, int arg)
   return ud->store;
 }
 
-static void io_free(struct io *io)
+/* The next operation on the store, whose verb is set; it is taken by
+ * perform(), so that whoever raises before that need not give it back. */
+static struct io *prepare(lua_State *L, enum store_verb verb)
 {
-  free(io->iov_big);
-  free(io);
+  struct store_ud *ud = lua_touserdata(L, 1);
+  struct io *io = SLIST_FIRST(&ud->idle);
+
+  if (!io) {
+    io = calloc(1, sizeof(*io));
+    if (!io)
+      luaL_error(L, "out of memory");
+    SLIST_INSERT_HEAD(&ud->idle, io, idle);
+  }
+  io->ud = ud;
+  io->ended = false;
+  io->op.verb = verb;
+  io->op.stable = false;
+  io->op.iov = NULL;
+  io->op.iov_cnt = 0;
+  io->op.offset = io->op.length = 0;
+  return io;
+}
+
+static void io_over(struct io *io)
+{
+  SLIST_INSERT_HEAD(&io->ud->idle, io, idle);
 }
 
 static void close_ud(struct store_ud *ud)
 {
+  struct io *io;
+
   if (ud->dev)
     LIST_REMOVE(ud, link);
   store_close(ud->store);
   ud->store = NULL;
   ud->dev = NULL;
+  while ((io = SLIST_FIRST(&ud->idle))) {
+    SLIST_REMOVE_HEAD(&ud->idle, idle);
+    free(io->iov);
+    free(io);
+  }
 }
 
 /* Its device has gone, or somebody else has let go of it. */
@@ -108,15 +138,15 @@ static void io_done(struct store_op *op, int rc)
   struct task *t = io->task;
 
   io->ended = true;
-  io->op.rc = rc;
+  io->rc = rc;
   if (!t)
     return;                     /* a plain interpreter waits for it */
   t->rc = rc;
   task_wake(t, 0);
-  close_if_unused(io->ud);
+  io_over(io);
+  close_if_unused(io->ud);      /* frees it */
   if (--t->dev->ops == 0)
     device_quiet(t->dev);
-  io_free(io);
 }
 
 /* What a call returns or raises once its operation has ended. */
@@ -130,7 +160,7 @@ static int verdict(lua_State *L, enum store_verb verb, uint64_t at,
   return raise_io(L, verb, rc);
 }
 
-static int io_over(lua_State *L, int status, lua_KContext ctx)
+static int go_on(lua_State *L, int status, lua_KContext ctx)
 {
   (void)status;
   return verdict(L, (enum store_verb)lua_tointeger(L, -1),
@@ -138,8 +168,8 @@ static int io_over(lua_State *L, int status, lua_KContext ctx)
                  (uint64_t)lua_tointeger(L, -3), ((struct task *)ctx)->rc);
 }
 
-/* Submits and waits.  Stack: the store at 1, the buffer, if any, at 2, whose
- * bytes from `at` on are meant. */
+/* Submits what was prepared and waits.  Stack: the store at 1, the buffer, if
+ * any, at 2, whose bytes from `at` on are meant. */
 static int perform(lua_State *L, struct io *io, uint64_t at)
 {
   enum store_verb verb = io->op.verb;
@@ -147,41 +177,29 @@ static int perform(lua_State *L, struct io *io, uint64_t at)
   struct task *t = task_running();
   int rc;
 
-  io->ud = lua_touserdata(L, 1);
-  io->op.done = io_done;
-  io->op.arg = io;
   if (t ? t->co != L || !lua_isyieldable(L) : state_of(L) != NULL) {
-    io_free(io);
     task_waiter(L, verb_names[verb]);   /* raises */
     return 0;
   }
+  SLIST_REMOVE_HEAD(&io->ud->idle, idle);
+  io->op.done = io_done;
+  io->op.arg = io;
   io->task = t;
   rc = store_submit(io->ud->store, &io->op);
-  if (!t) {
-    while (rc == STORE_PENDING && !io->ended)
+  if (!t && rc == STORE_PENDING) {
+    while (!io->ended)
       uv_run(io->ud->store->loop, UV_RUN_ONCE);
-    if (rc == STORE_PENDING)
-      rc = io->op.rc;
+    rc = io->rc;
   }
   if (rc != STORE_PENDING) {
-    io_free(io);
+    io_over(io);
     return verdict(L, verb, at, length, rc);
   }
   t->dev->ops++;
   lua_pushinteger(L, (lua_Integer)length);
   lua_pushinteger(L, (lua_Integer)at);
   lua_pushinteger(L, verb);
-  return task_wait(L, t, NULL, io_over);
-}
-
-static struct io *make(lua_State *L, enum store_verb verb)
-{
-  struct io *io = calloc(1, sizeof(*io));
-
-  if (!io)
-    luaL_error(L, "out of memory");
-  io->op.verb = verb;
-  return io;
+  return task_wait(L, t, NULL, go_on);
 }
 
 static lua_Integer check_offset(lua_State *L, int arg)
@@ -192,6 +210,16 @@ static lua_Integer check_offset(lua_State *L, int arg)
   return n;
 }
 
+static void make_room(lua_State *L, struct io *io, int count)
+{
+  struct iovec *iov = realloc(io->iov, (size_t)count * sizeof(*iov));
+
+  if (!iov)
+    luaL_error(L, "out of memory");
+  io->iov = iov;
+  io->iov_room = count;
+}
+
 /* store:read(buf, offset [, at [, n]]) and store:write(buf, offset [, stable
  * [, at [, n]]]): between the store from byte `offset` and the buffer from
  * byte `at`, n bytes (default: all the buffer).  `stable`: on stable storage
@@ -200,7 +228,6 @@ static int transfer(lua_State *L, enum store_verb verb, int at_arg)
 {
   lua_Integer offset, at, n;
   struct io *io;
-  struct iovec inlined[IOV_INLINE];
   int count;
 
   check_open(L);
@@ -209,22 +236,15 @@ static int transfer(lua_State *L, enum store_verb verb, int at_arg)
   at = luaL_optinteger(L, at_arg, 0);
   n = luaL_optinteger(L, at_arg + 1, (lua_Integer)buffer_len(L, 2) - at);
   luaL_argcheck(L, at >= 0 && n >= 0, at_arg, "runs past the end");
-  count = buffer_span(L, 2, (uint64_t)at, (uint64_t)n, verb == STORE_READ,
-                      inlined, IOV_INLINE);
+  io = prepare(L, verb);
+  while ((count = buffer_span(L, 2, (uint64_t)at, (uint64_t)n,
+                              verb == STORE_READ, io->iov, io->iov_room)) >
+         io->iov_room)
+    make_room(L, io, count);
   if (!n)
     return 0;
-  io = make(L, verb);
   io->op.stable = verb == STORE_WRITE && lua_toboolean(L, 4);
   io->op.iov = io->iov;
-  if (count > IOV_INLINE) {
-    io->iov_big = malloc((size_t)count * sizeof(struct iovec));
-    if (!io->iov_big) {
-      io_free(io);
-      return luaL_error(L, "out of memory");
-    }
-    io->op.iov = io->iov_big;
-  }
-  buffer_span(L, 2, (uint64_t)at, (uint64_t)n, false, io->op.iov, count);
   io->op.iov_cnt = count;
   io->op.offset = (uint64_t)offset;
   io->op.length = (uint64_t)n;
@@ -247,7 +267,7 @@ static int range(lua_State *L, enum store_verb verb)
   struct io *io;
 
   check_open(L);
-  io = make(L, verb);
+  io = prepare(L, verb);
   io->op.stable = lua_toboolean(L, 4);
   io->op.offset = (uint64_t)offset;
   io->op.length = (uint64_t)length;
@@ -273,7 +293,7 @@ static int l_flush(lua_State *L)
 {
   check_open(L);
   lua_settop(L, 2);
-  return perform(L, make(L, STORE_FLUSH), 0);
+  return perform(L, prepare(L, STORE_FLUSH), 0);
 }
 
 /* store:size(): bytes. */
@@ -399,6 +419,7 @@ static struct store_ud *push(lua_State *L, uv_loop_t **loop)
   struct task *t = task_running();
 
   *ud = (struct store_ud){ .store = NULL };
+  SLIST_INIT(&ud->idle);
   luaL_setmetatable(L, STORE);
   *loop = st ? &st->shard->loop : uv_default_loop();
   if (t && t->dev) {
@@ -430,9 +451,48 @@ static int l_zeroes(lua_State *L)
   return rc ? luaL_error(L, "zero store: %s", strerror(-rc)) : 1;
 }
 
-/* store.file(path [, mode [, size]]): mode "r" read only, "rw" (default), "c"
- * creates a sparse file of `size` if there is none.  `size`: what the file
- * must have at least.  Raises an I/O error with a sentence. */
+/* One of the words of an option of store.file, which is in the table at 4 or
+ * absent: its place in the list. */
+static int word(lua_State *L, const char *option, const char *const *words)
+{
+  int i = 0;
+
+  if (lua_isnoneornil(L, 4))
+    return 0;
+  if (lua_getfield(L, 4, option) != LUA_TNIL)
+    i = luaL_checkoption(L, -1, NULL, words);
+  lua_pop(L, 1);
+  return i;
+}
+
+static unsigned file_options(lua_State *L)
+{
+  static const char *const read_ways[] = { "auto", "async", NULL };
+  static const char *const write_ways[] = { "auto", "async", "inline", NULL };
+  static const char *const engines[] = { "auto", "threads", NULL };
+  static const unsigned writes[] = {
+    0, STORE_FILE_WRITES_ASYNC, STORE_FILE_WRITES_INLINE
+  };
+  unsigned flags = 0;
+
+  if (!lua_isnoneornil(L, 4)) {
+    luaL_checktype(L, 4, LUA_TTABLE);
+    lua_getfield(L, 4, "direct");
+    flags |= lua_toboolean(L, -1) ? STORE_FILE_DIRECT : 0;
+    lua_pop(L, 1);
+  }
+  flags |= word(L, "reads", read_ways) ? STORE_FILE_READS_ASYNC : 0;
+  flags |= writes[word(L, "writes", write_ways)];
+  flags |= word(L, "aio", engines) ? STORE_FILE_THREADS : 0;
+  return flags;
+}
+
+/* store.file(path [, mode [, size [, options]]]): mode "r" read only, "rw"
+ * (default), "c" creates a sparse file of `size` if there is none.  `size`:
+ * what the file must have at least.  Options: `direct` = true, past the page
+ * cache; `reads` = "auto" or "async", `writes` = "auto", "async" or "inline",
+ * where they are made; `aio` = "auto" or "threads", by what if not on the
+ * loop.  Raises an I/O error with a sentence. */
 static int l_file(lua_State *L)
 {
   static const char *const modes[] = { "r", "rw", "c", NULL };
@@ -448,6 +508,7 @@ static int l_file(lua_State *L)
   int rc;
 
   luaL_argcheck(L, size >= 0, 3, "must not be negative");
+  mode |= file_options(L);
   ud = push(L, &loop);
   rc = store_file_open(loop, path, mode, (uint64_t)size, why, sizeof(why),
                        &ud->store);

@@ -1,6 +1,7 @@
 /* shard.c - see shard.h. */
 #include "shard.h"
 
+#include "aio.h"
 #include "device.h"
 #include "state.h"
 
@@ -108,6 +109,7 @@ void shard_settle(struct shard *s)
     run_jobs(s, &left);
     if (s->stirred)
       state_turn_all(s);
+    aio_turn(&s->loop);         /* what ends here shares the write() below */
   } while (left > 0 && !TAILQ_EMPTY(&s->jobs));
   if (!TAILQ_EMPTY(&s->jobs))
     uv_idle_start(&s->busy, on_busy);

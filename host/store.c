@@ -37,7 +37,6 @@ int store_submit(struct store *s, struct store_op *op)
   int rc;
 
   op->store = s;
-  op->next = NULL;
   op->at = op->offset;
   op->left = op->length;
 

@@ -16,6 +16,8 @@
 #include <sys/uio.h>
 #include <uv.h>
 
+#include "aio.h"
+
 struct store;
 struct store_op;
 
@@ -45,13 +47,19 @@ struct store_op {
   void *arg;                    /* the caller's */
 
   struct store *store;          /* the rest is the store's own */
-  struct store_op *next;
   struct iovec *iov_now;        /* what is left of the iovecs */
   int iov_left;
   uint64_t at, left;
-  int rc;
-  unsigned slot;
-  uv_work_t work;
+
+  STAILQ_ENTRY(store_op) link;  /* the rest is store_file.c's */
+  struct aio_call call;
+  bool dsync;                   /* the call under way is to be stable */
+  bool alone;                   /* nothing else may be under way */
+  int doubt;                    /* how a write with RWF_DSYNC failed */
+  unsigned failures;            /* of syncs, when it began */
+  unsigned step;
+  struct iovec window;          /* the one iovec of a call */
+  void *bounce;
 };
 
 /* What a store can say about itself. */
@@ -92,7 +100,7 @@ bool store_mapped(struct store *s, uint64_t offset, uint64_t *length);
 int store_resize(struct store *s, uint64_t size);
 
 /* Closes a store; harmless on NULL.  The caller guarantees that no operation
- * is in flight: none can be taken back once a thread of the pool has it. */
+ * is in flight: none can be taken back once the kernel or a thread has it. */
 void store_close(struct store *s);
 
 /* Sparse memory: 64 KiB pages that exist once something has been written to
@@ -106,9 +114,17 @@ int store_zero_open(uv_loop_t *loop, uint64_t size, struct store **out);
 enum {
   STORE_FILE_READ_ONLY = 1 << 0,
   STORE_FILE_CREATE = 1 << 1,   /* make a sparse file of `size` if missing */
+  STORE_FILE_DIRECT = 1 << 2,   /* O_DIRECT: past the page cache */
+  STORE_FILE_READS_ASYNC = 1 << 3,      /* no READ on the loop */
+  STORE_FILE_WRITES_ASYNC = 1 << 4,     /* no WRITE on the loop */
+  STORE_FILE_WRITES_INLINE = 1 << 5,    /* every WRITE on the loop, which may
+                                           have to wait for it */
+  STORE_FILE_THREADS = 1 << 6,  /* by libuv's threads, not by io_uring */
 };
 
-/* A regular file or a block device.  `size` is what the device needs, or 0
+/* A regular file or a block device.  A READ is answered on the loop if the
+ * page cache has it, a WRITE if it would not wait, unless the flags say
+ * otherwise; everything else is made beside the loop (aio.h).  `size` is what the device needs, or 0
  * for the file's own; a smaller file is refused with -ENOSPC, one that another
  * device or process serves with -EBUSY.  Every refusal leaves a sentence for
  * people in `why`.  May wait: for the disk where a file is created. */

@@ -1,11 +1,16 @@
 /* store_file.c - serves a regular file or a block device.
  *
- * Each operation is perform(), a few system calls: on the loop with RWF_NOWAIT
- * where the page cache can answer, or plainly where the file system is memory;
- * in libuv's pool otherwise, which goes on from where the loop got to.
+ * On the loop where the page cache can answer (RWF_NOWAIT), where the file
+ * system is memory, or where the operator wants it; else beside it (aio.h),
+ * going on from where the loop got to.
  *
- * Durability: a `stable` write is one pwritev2(RWF_DSYNC).  FLUSH is
- * fdatasync().  What happens when the disk fails: see sync_failed().
+ *   submit -> file_start -> moved ... -> file_moved -> want_sync -> end_op
+ *
+ * Durability.  A `stable` write that is alone is one pwritev2(RWF_DSYNC).  Of
+ * several at a time each is a plain write, and then one fdatasync(), begun
+ * after they have ended, makes them stable together: syncs of one file wait
+ * for each other, in the journal at the latest.  FLUSH is fdatasync().  What
+ * happens when the disk fails: see sync_failed().
  */
 #define _GNU_SOURCE 1
 #include "store_file.h"
@@ -20,35 +25,35 @@
 
 enum { ZEROES = 1 << 16 };
 
-static unsigned char zeroes[ZEROES];    /* never written */
+/* Never written; aligned as O_DIRECT wants it. */
+static unsigned char zeroes[ZEROES] __attribute__((aligned(4096)));
+#define PIECE { zeroes, ZEROES }
 
 /* After a failed sync the kernel takes the pages it could not write for clean
  * ones, and the next fdatasync() says that all is well.  It is not: writes
  * that ended with success are gone.  So from the first failed sync on every
  * FLUSH of this store fails until it is opened again, which is when somebody
- * has looked at the disk.  Writes that are stable by themselves go on. */
-static int sync_failed(struct file *f, int rc)
+ * has looked at the disk.
+ *
+ * Writes that are stable by themselves go on, but those that were under way at
+ * that time fail: the page of theirs that was lost may be what the failed sync
+ * was told of, and the next one will not be told again. */
+static void sync_failed(struct file *f)
 {
-  atomic_store(&f->lost, true);
-  return rc;
+  f->lost = true;
+  f->failures++;
 }
 
-static int sync_data(struct file *f, int fd)
-{
-  while (fdatasync(fd))
-    if (errno != EINTR)
-      return sync_failed(f, -errno);
-  return 0;
-}
+/* --- on the loop -------------------------------------------------------- */
 
 /* Moves what is left of a READ or WRITE. */
-static int move(struct store_op *op, int fd, int flags)
+static int move(struct file *f, struct store_op *op, int flags)
 {
   while (op->left) {
     int cnt = op->iov_left < IOV_MAX ? op->iov_left : IOV_MAX;
     ssize_t n = op->verb == STORE_READ
-      ? preadv2(fd, op->iov_now, cnt, (off_t)op->at, flags)
-      : pwritev2(fd, op->iov_now, cnt, (off_t)op->at, flags);
+      ? preadv2(f->data, op->iov_now, cnt, (off_t)op->at, flags)
+      : pwritev2(f->data, op->iov_now, cnt, (off_t)op->at, flags);
 
     if (n > 0)
       store_advance(op, (size_t)n);
@@ -60,124 +65,257 @@ static int move(struct store_op *op, int fd, int flags)
   return 0;
 }
 
-static int write_stable(struct file *f, struct store_op *op, int fd)
+/* Did the write fail, or its sync, perhaps on account of others?  A write that
+ * fails without a sync as well has harmed only itself. */
+static int write_stable(struct file *f, struct store_op *op)
 {
-  int rc;
+  int rc = -EOPNOTSUPP;
 
-  if (!atomic_load(&f->no_dsync)) {
-    rc = move(op, fd, RWF_DSYNC);
-    if (rc != -EOPNOTSUPP) {
-      /* Did the write fail, or its sync, perhaps on account of others?  A
-       * write that fails without a sync as well has harmed only itself. */
-      return rc && !move(op, fd, 0) ? sync_failed(f, rc) : rc;
-    }
-    atomic_store(&f->no_dsync, true);
+  if (!f->no_dsync)
+    rc = move(f, op, RWF_DSYNC);
+  if (rc == -EOPNOTSUPP) {
+    f->no_dsync = true;
+    rc = move(f, op, 0);
+    if (rc || !fdatasync(f->data))
+      return rc;
+    rc = -errno;
   }
-  rc = move(op, fd, 0);
-  return rc ? rc : sync_data(f, fd);
+  if (rc && !move(f, op, 0))
+    sync_failed(f);
+  return rc;
 }
 
-static int write_zeroes(struct store_op *op, int fd)
+/* --- the end ------------------------------------------------------------ */
+
+static void end_op(struct store_op *op, int rc)
 {
-  struct iovec iov[16];
+  free(op->bounce);
+  op->bounce = NULL;
+  store_end(op, rc);            /* may close the store */
+}
 
-  while (op->left) {
-    uint64_t left = op->left;
-    int cnt = 0;
-    ssize_t n;
-
-    for (; left && cnt < 16; cnt++) {
-      iov[cnt].iov_base = zeroes;
-      iov[cnt].iov_len = left < ZEROES ? (size_t)left : ZEROES;
-      left -= iov[cnt].iov_len;
-    }
-    n = pwritev(fd, iov, cnt, (off_t)op->at);
-    if (n > 0) {
-      op->at += (uint64_t)n;
-      op->left -= (uint64_t)n;
-    } else if (n == 0) {
-      return -EIO;
-    } else if (errno != EINTR) {
-      return -errno;
-    }
+static int want_sync(struct file *f, struct store_op *op)
+{
+  STAILQ_INSERT_TAIL(&f->unsynced, op, link);
+  if (!f->syncing && !f->sync_wanted) {
+    f->sync_wanted = true;
+    aio_later(&f->lane, &f->sync_job);
   }
-  return 0;
+  return STORE_PENDING;
+}
+
+static void synced(struct aio_call *call, ssize_t rc)
+{
+  struct file *f = (struct file *)
+    ((char *)call - offsetof(struct file, sync));
+  struct file_ops ops = STAILQ_HEAD_INITIALIZER(ops);
+  struct store_op *op;
+
+  if (rc < 0)
+    sync_failed(f);
+  f->syncing = false;
+  STAILQ_CONCAT(&ops, &f->synced);
+  if (!STAILQ_EMPTY(&f->unsynced)) {
+    f->sync_wanted = true;
+    aio_later(&f->lane, &f->sync_job);
+  }
+  while ((op = STAILQ_FIRST(&ops))) {   /* the store lasts until the last */
+    STAILQ_REMOVE_HEAD(&ops, link);
+    end_op(op, rc < 0 ? (int)rc : op->failures != f->failures ? -EIO : 0);
+  }
+}
+
+/* Just before the submission, so that all that one pass over the rings has
+ * brought shares it. */
+static void start_sync(struct aio_job *job)
+{
+  struct file *f = (struct file *)
+    ((char *)job - offsetof(struct file, sync_job));
+
+  f->sync_wanted = false;
+  f->syncing = true;
+  STAILQ_CONCAT(&f->synced, &f->unsynced);
+  f->sync.verb = AIO_SYNC;
+  f->sync.fd = f->fd;
+  f->sync.ended = synced;
+  aio_start(&f->lane, &f->sync);
+}
+
+void file_moved(struct file *f, struct store_op *op, int rc)
+{
+  if (f->align)
+    direct_leave(f);
+  if (op->doubt) {
+    if (!rc)
+      sync_failed(f);
+    rc = op->doubt;
+  }
+  if (rc || op->verb == STORE_READ || !op->stable || op->dsync || f->in_memory)
+    end_op(op, rc);
+  else
+    want_sync(f, op);
+}
+
+/* --- beside the loop ---------------------------------------------------- */
+
+void file_advance(struct store_op *op, size_t n)
+{
+  if (op->verb == STORE_READ || op->verb == STORE_WRITE) {
+    store_advance(op, n);
+  } else {
+    op->at += n;
+    op->left -= n;
+  }
+}
+
+static void moved(struct aio_call *call, ssize_t n)
+{
+  struct store_op *op = file_op(call);
+  struct file *f = (struct file *)op->store;
+
+  if (n > 0) {
+    file_advance(op, (size_t)n);
+  } else if (n == -EOPNOTSUPP && op->dsync) {
+    f->no_dsync = true;
+    op->dsync = false;
+  } else if (n < 0 && op->dsync) {
+    op->dsync = false;          /* as write_stable() */
+    op->doubt = (int)n;
+  } else {
+    file_moved(f, op, n ? (int)n : -EIO);
+    return;
+  }
+  file_move_on(f, op);
+}
+
+/* Zeroes come in whole pieces, and then what is left. */
+static void fill_zeroes(struct store_op *op)
+{
+  static const struct iovec pieces[] = {
+    PIECE, PIECE, PIECE, PIECE, PIECE, PIECE, PIECE, PIECE,
+    PIECE, PIECE, PIECE, PIECE, PIECE, PIECE, PIECE, PIECE,
+  };
+  const int most = sizeof(pieces) / sizeof(pieces[0]);
+  uint64_t whole = op->left / ZEROES;
+
+  op->window = (struct iovec){ zeroes, (size_t)op->left };
+  op->call.iov = whole ? pieces : &op->window;
+  op->call.iov_cnt = !whole ? 1 : whole < (uint64_t)most ? (int)whole : most;
+}
+
+void file_move_on(struct file *f, struct store_op *op)
+{
+  struct aio_call *c = &op->call;
+
+  if (!op->left) {
+    file_moved(f, op, 0);
+    return;
+  }
+  if (f->align && direct_misaligned(f, op)) {
+    direct_bounce(f, op);
+    return;
+  }
+  c->verb = op->verb == STORE_READ ? AIO_READ : AIO_WRITE;
+  c->fd = f->data;
+  c->flags = op->dsync ? RWF_DSYNC : 0;
+  c->at = op->at;
+  c->ended = moved;
+  if (op->verb == STORE_READ || op->verb == STORE_WRITE) {
+    c->iov = op->iov_now;
+    c->iov_cnt = op->iov_left < IOV_MAX ? op->iov_left : IOV_MAX;
+  } else {
+    fill_zeroes(op);
+  }
+  aio_start(&f->lane, c);
+}
+
+static void clear(struct file *f, struct store_op *op);
+
+static void cleared(struct aio_call *call, ssize_t rc)
+{
+  struct store_op *op = file_op(call);
+  struct file *f = (struct file *)op->store;
+
+  switch (rc) {
+  case -EOPNOTSUPP:
+  case -ENOSYS:
+  case -EINVAL:                 /* a device with larger blocks than ours */
+    op->step++;
+    clear(f, op);
+    break;
+  default:
+    file_moved(f, op, (int)rc);
+  }
 }
 
 /* Two ways to do it without writing, the better one first. */
-static int clear(struct store_op *op, int fd)
+static void clear(struct file *f, struct store_op *op)
 {
-  static const int PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-  static const int RANGE = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
-  int ways[2];
+  static const int ways[][2] = {
+    [STORE_DISCARD] = { FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                        FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE },
+    [STORE_ZERO] = { FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+                     FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE },
+  };
+  struct aio_call *c = &op->call;
 
-  ways[0] = op->verb == STORE_DISCARD ? PUNCH : RANGE;
-  ways[1] = op->verb == STORE_DISCARD ? RANGE : PUNCH;
-  for (int i = 0; i < 2; ) {
-    if (!fallocate(fd, ways[i], (off_t)op->at, (off_t)op->left))
-      return 0;
-    switch (errno) {
-    case EINTR:
-      break;
-    case EOPNOTSUPP:
-    case ENOSYS:
-    case EINVAL:                /* a device with larger blocks than ours */
-      i++;
-      break;
-    default:
-      return -errno;
-    }
+  if (op->step == 2) {
+    file_move_on(f, op);
+    return;
   }
-  return write_zeroes(op, fd);
+  c->verb = AIO_ALLOCATE;
+  c->fd = f->fd;
+  c->flags = ways[op->verb][op->step];
+  c->at = op->at;
+  c->length = op->left;
+  c->ended = cleared;
+  aio_start(&f->lane, c);
 }
 
-/* `flags` of 0 may wait. */
-static int perform(struct file *f, struct store_op *op, int fd, int flags)
+void file_start(struct file *f, struct store_op *op)
 {
-  bool sync = op->stable && !f->in_memory;
-  int rc;
-
-  switch (op->verb) {
-  case STORE_READ:
-    return move(op, fd, flags);
-  case STORE_WRITE:
-    return sync ? write_stable(f, op, fd) : move(op, fd, flags);
-  case STORE_FLUSH:
-    if (f->in_memory)
-      return 0;
-    return atomic_load(&f->lost) ? -EIO : sync_data(f, fd);
-  case STORE_DISCARD:
-  case STORE_ZERO:
-    rc = clear(op, fd);
-    return rc || !sync ? rc : sync_data(f, fd);
-  }
-  return -EINVAL;
+  if (op->verb == STORE_READ || op->verb == STORE_WRITE)
+    file_move_on(f, op);
+  else
+    clear(f, op);
 }
 
-int store_file_run(struct store *s, struct store_op *op, unsigned slot)
-{
-  struct file *f = (struct file *)s;
-
-  return perform(f, op, f->fd[slot], 0);
-}
+/* --- the front ---------------------------------------------------------- */
 
 static int submit(struct store *s, struct store_op *op)
 {
   struct file *f = (struct file *)s;
-  int *flags = &f->inline_flags[op->verb];
+  enum file_way *way = op->verb == STORE_READ ? &f->reads : &f->writes;
+  bool stable = op->stable && op->verb != STORE_READ && !f->in_memory;
   int rc;
 
-  if (op->verb == STORE_FLUSH && s->read_only)
-    return 0;
-  if (*flags == FILE_NEVER || (op->stable && *flags && op->verb != STORE_READ))
-    return store_pool_submit(&f->pool, op);
+  op->failures = f->failures;
+  op->doubt = 0;
+  op->step = 0;
+  op->bounce = NULL;
+  op->dsync = stable && op->verb == STORE_WRITE && !f->no_dsync &&
+              !s->in_flight;
 
-  rc = perform(f, op, f->fd[0], *flags);
-  if (!rc || !*flags)
-    return rc;
-  if (rc == -EOPNOTSUPP)
-    *flags = FILE_NEVER;
-  return store_pool_submit(&f->pool, op);       /* it knows for certain */
+  if (op->verb == STORE_FLUSH) {
+    if (f->in_memory || s->read_only)
+      return 0;
+    return f->lost ? -EIO : want_sync(f, op);
+  }
+  if (op->verb == STORE_READ || op->verb == STORE_WRITE) {
+    if (*way == FILE_INLINE)
+      return stable ? write_stable(f, op) : move(f, op, 0);
+    if (*way == FILE_TRY && !op->dsync) {
+      rc = move(f, op, RWF_NOWAIT);
+      if (!rc)
+        return stable ? want_sync(f, op) : 0;
+      if (rc == -EOPNOTSUPP)
+        *way = FILE_ASYNC;      /* what fails will tell once more */
+    }
+  }
+  if (f->align)
+    return direct_submit(f, op);
+  file_start(f, op);
+  return STORE_PENDING;
 }
 
 static void info(struct store *s, struct store_info *out)
@@ -185,7 +323,7 @@ static void info(struct store *s, struct store_info *out)
   struct file *f = (struct file *)s;
   struct stat st;
 
-  if (!f->is_device && !fstat(f->fd[0], &st)) {
+  if (!f->is_device && !fstat(f->fd, &st)) {
     out->knows_used = true;
     out->used = (uint64_t)st.st_blocks * 512;
   }
@@ -202,14 +340,14 @@ static bool mapped(struct store *s, uint64_t offset, uint64_t *length)
 
   if (f->is_device)
     return true;
-  data = lseek(f->fd[0], (off_t)offset, SEEK_DATA);
+  data = lseek(f->fd, (off_t)offset, SEEK_DATA);
   if (data < 0)
     return errno != ENXIO;      /* ENXIO: nothing but a hole up to the end */
   if ((uint64_t)data > offset) {
     *length = (uint64_t)data - offset;
     return false;
   }
-  hole = lseek(f->fd[0], (off_t)offset, SEEK_HOLE);
+  hole = lseek(f->fd, (off_t)offset, SEEK_HOLE);
   if (hole > (off_t)offset)
     *length = (uint64_t)hole - offset;
   return true;
@@ -218,10 +356,12 @@ static bool mapped(struct store *s, uint64_t offset, uint64_t *length)
 static int resize(struct store *s, uint64_t size)
 {
   struct file *f = (struct file *)s;
-  off_t end = lseek(f->fd[0], 0, SEEK_END);     /* of a device too */
+  off_t end = lseek(f->fd, 0, SEEK_END);        /* of a device too */
 
   if (end < 0)
     return -errno;
+  if (f->align && size % f->align)
+    return -EINVAL;
   if (size <= (uint64_t)end)
     return 0;
   if (f->is_device)
@@ -230,20 +370,22 @@ static int resize(struct store *s, uint64_t size)
     return -EROFS;
   if (size > INT64_MAX)
     return -EFBIG;
-  return ftruncate(f->fd[0], (off_t)size) ? -errno : 0;
+  return ftruncate(f->fd, (off_t)size) ? -errno : 0;
 }
 
 static void close_store(struct store *s)
 {
   struct file *f = (struct file *)s;
 
-  for (int i = 0; i < STORE_POOL_WIDTH; i++)
-    if (f->fd[i] >= 0)
-      close(f->fd[i]);
+  aio_close(&f->lane);
+  if (f->data >= 0)
+    close(f->data);
+  if (f->fd >= 0)
+    close(f->fd);
   free(f);
 }
 
-const struct store_type store_file_type = {
+static const struct store_type type = {
   .name = "file",
   .submit = submit,
   .info = info,
@@ -251,3 +393,13 @@ const struct store_type store_file_type = {
   .mapped = mapped,
   .close = close_store,
 };
+
+void file_init(struct file *f)
+{
+  f->base.type = &type;
+  f->fd = f->data = -1;
+  STAILQ_INIT(&f->synced);
+  STAILQ_INIT(&f->unsynced);
+  STAILQ_INIT(&f->gate);
+  f->sync_job.run = start_sync;
+}

@@ -6,37 +6,82 @@
 #ifndef STORE_FILE_H
 #define STORE_FILE_H
 
-#include <stdatomic.h>
+#include "store.h"
 
-#include "store_pool.h"
+/* How a READ or WRITE is tried on the loop. */
+enum file_way {
+  FILE_ASYNC,                   /* not at all */
+  FILE_TRY,                     /* with RWF_NOWAIT */
+  FILE_INLINE,                  /* it ends there */
+};
 
-enum { FILE_NEVER = -1 };
+STAILQ_HEAD(file_ops, store_op);
 
 struct file {
   struct store base;
-  struct store_pool pool;
+  struct aio_lane lane;
 
-  /* One open file description per slot of the pool, since the kernel tells of
-   * lost writes once per description: of two syncs at the same time on a
-   * shared one, the second would hear that all is well.  The loop uses the
-   * first.  In memory there is only that. */
-  int fd[STORE_POOL_WIDTH];
+  /* Two open file descriptions, since the kernel tells of lost writes once per
+   * description: of two syncs at the same time on a shared one, the second
+   * would hear that all is well.  `data` reads and writes, and has at most one
+   * write with RWF_DSYNC at a time; `fd` does the rest, and has at most one
+   * fdatasync(). */
+  int fd, data;
 
-  /* How each verb is tried on the loop before it goes to the pool: 0, it ends
-   * there; RWF_NOWAIT, unless it would wait; FILE_NEVER, not at all. */
-  int inline_flags[STORE_VERBS];
-
+  enum file_way reads, writes;
   bool is_device;
-  bool in_memory;               /* tmpfs: never waits, nothing to be stable */
+  bool in_memory;               /* tmpfs: nothing to be stable */
   bool discards;
   uint32_t block;
+  uint32_t align;               /* O_DIRECT: of ranges; else 0 */
+  uint32_t align_memory;
 
-  atomic_bool no_dsync;         /* RWF_DSYNC is refused here */
-  atomic_bool lost;             /* a sync failed: see sync_failed() */
+  bool no_dsync;                /* RWF_DSYNC is refused here */
+  bool lost;                    /* a sync failed: see sync_failed() */
+  unsigned failures;            /* of syncs */
+
+  struct file_ops synced, unsynced;     /* by the sync under way, by the next */
+  bool syncing, sync_wanted;
+  struct aio_call sync;
+  struct aio_job sync_job;
+
+  struct file_ops gate;         /* O_DIRECT: those that may not start yet */
+  unsigned entered;
+  bool alone;                   /* what has entered keeps all others out */
 };
 
-/* Serving, by store_file.c.  The opener has filled in the rest. */
-extern const struct store_type store_file_type;
-int store_file_run(struct store *s, struct store_op *op, unsigned slot);
+/* -- store_file.c: serving ----------------------------------------------- */
+
+/* Zeroed memory becomes a file that can be closed; the opener fills it in. */
+void file_init(struct file *f);
+
+/* The data part of an operation has ended; its sync may follow. */
+void file_moved(struct file *f, struct store_op *op, int rc);
+
+/* Starts an operation beside the loop, or goes on with it. */
+void file_start(struct file *f, struct store_op *op);
+void file_move_on(struct file *f, struct store_op *op);
+
+/* `n` bytes of any operation are done. */
+void file_advance(struct store_op *op, size_t n);
+
+/* -- store_direct.c: what differs with O_DIRECT -------------------------- */
+
+/* As submit() of a store. */
+int direct_submit(struct file *f, struct store_op *op);
+
+/* An operation leaves; others may start in its place. */
+void direct_leave(struct file *f);
+
+/* True if what is left cannot be moved as it is. */
+bool direct_misaligned(const struct file *f, const struct store_op *op);
+
+/* Moves it by way of memory that is aligned. */
+void direct_bounce(struct file *f, struct store_op *op);
+
+static inline struct store_op *file_op(struct aio_call *call)
+{
+  return (struct store_op *)((char *)call - offsetof(struct store_op, call));
+}
 
 #endif

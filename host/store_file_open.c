@@ -25,6 +25,7 @@
 /* What is asked for, and where to complain. */
 struct wish {
   const char *path;
+  unsigned flags;               /* STORE_FILE_* */
   bool read_only, create;
   uint64_t size;
   char *why;
@@ -200,11 +201,11 @@ static int examine_device(const struct wish *w, struct file *f, dev_t dev)
   int read_only = 0;
   unsigned block = 0;
 
-  if (ioctl(f->fd[0], BLKGETSIZE64, &f->base.size))
+  if (ioctl(f->fd, BLKGETSIZE64, &f->base.size))
     return refuse_open(w, errno);
-  if (!w->read_only && !ioctl(f->fd[0], BLKROGET, &read_only) && read_only)
+  if (!w->read_only && !ioctl(f->fd, BLKROGET, &read_only) && read_only)
     return refuse_open(w, EROFS);
-  if (!ioctl(f->fd[0], BLKPBSZGET, &block))
+  if (!ioctl(f->fd, BLKPBSZGET, &block))
     f->block = block;
   /* punching a hole is a write of zeroes that may unmap */
   f->discards = queue_limit(dev, "discard_max_bytes") &&
@@ -217,7 +218,7 @@ static int examine_file(const struct wish *w, struct file *f,
 {
   struct statfs fs;
 
-  if (fstatfs(f->fd[0], &fs))
+  if (fstatfs(f->fd, &fs))
     return refuse_open(w, errno);
   f->in_memory = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
   f->base.size = (uint64_t)st->st_size;
@@ -225,36 +226,92 @@ static int examine_file(const struct wish *w, struct file *f,
   /* Beyond the end there is nothing to lose.  What is read-only has the holes
    * that it has, and is not to be asked for more. */
   f->discards = w->read_only ||
-                !fallocate(f->fd[0], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                !fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                            st->st_size, 1);
   return 0;
 }
 
-/* What is in memory ends on the loop and needs no more; everything else gets
- * a description of its own for each slot of the pool. */
-static int prepare_waiting(const struct wish *w, struct file *f)
+/* What O_DIRECT wants of ranges and of memory. */
+static int examine_direct(const struct wish *w, struct file *f,
+                          const struct stat *st)
+{
+  unsigned long long block;
+  int size = 0;
+
+#ifdef STATX_DIOALIGN           /* Linux 6.1 */
+  struct statx sx;
+
+  if (!statx(f->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) &&
+      (sx.stx_mask & STATX_DIOALIGN) && sx.stx_dio_offset_align) {
+    f->align = sx.stx_dio_offset_align;
+    f->align_memory = sx.stx_dio_mem_align;
+  }
+#endif
+  if (!f->align && f->is_device && !ioctl(f->fd, BLKSSZGET, &size))
+    f->align = f->align_memory = (uint32_t)size;
+  if (!f->align) {
+    block = queue_limit(st->st_dev, "logical_block_size");
+    f->align = f->align_memory = block ? (uint32_t)block : 4096;
+  }
+  if (f->align_memory < sizeof(void *))
+    f->align_memory = sizeof(void *);   /* the least to be allocated */
+  if (f->base.size % f->align)
+    return refuse(w, -EINVAL, "%s has to be read and written directly in "
+                  "units of %u bytes, of which the %llu of the device are no "
+                  "multiple; choose another size, or leave out direct=yes",
+                  w->path, f->align, (unsigned long long)f->base.size);
+  return 0;
+}
+
+/* How READ and WRITE are tried on the loop. */
+static void examine_ways(const struct wish *w, struct file *f)
 {
   unsigned char byte;
   struct iovec iov = { &byte, 1 };
-  char again[32];
 
   if (f->in_memory)
-    return 0;
-  for (int i = 0; i < STORE_VERBS; i++)
-    f->inline_flags[i] = FILE_NEVER;
-  if (preadv2(f->fd[0], &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN)
-    f->inline_flags[STORE_READ] = RWF_NOWAIT;
-  /* nobody can ask without writing: the first write finds out */
-  f->inline_flags[STORE_WRITE] = RWF_NOWAIT;
+    f->reads = f->writes = FILE_INLINE;
+  else if (!f->align)
+    f->writes = FILE_TRY;       /* nobody can ask without writing: the first
+                                   write finds out */
+  if (!f->in_memory && !f->align &&
+      (preadv2(f->data, &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN))
+    f->reads = FILE_TRY;
+  if (w->flags & STORE_FILE_READS_ASYNC)
+    f->reads = FILE_ASYNC;
+  if (w->flags & STORE_FILE_WRITES_ASYNC)
+    f->writes = FILE_ASYNC;
+  if (w->flags & STORE_FILE_WRITES_INLINE)
+    f->writes = FILE_INLINE;
+}
 
-  snprintf(again, sizeof(again), "/proc/self/fd/%d", f->fd[0]);
-  for (int i = 1; i < STORE_POOL_WIDTH; i++) {
-    f->fd[i] = open(again, (w->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-    if (f->fd[i] < 0)
-      return refuse(w, -errno, "cannot open %s a second time by way of %s: %s; "
-                    "is /proc mounted?", w->path, again, strerror(errno));
-  }
-  return 0;
+/* The second description, and with it what depends on the options. */
+static int open_data(const struct wish *w, struct file *f,
+                     const struct stat *st)
+{
+  bool direct = w->flags & STORE_FILE_DIRECT;
+  char again[32];
+
+  snprintf(again, sizeof(again), "/proc/self/fd/%d", f->fd);
+  if (direct && !f->in_memory)
+    f->data = open(again, (w->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC |
+                   O_DIRECT);
+  if (direct && (f->in_memory || (f->data < 0 && errno == EINVAL)))
+    return refuse(w, -EINVAL, "the file system of %s has no direct I/O; leave "
+                  "out direct=yes", w->path);
+  if (!direct)
+    f->data = open(again, (w->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+  if (f->data < 0)
+    return refuse(w, -errno, "cannot open %s a second time by way of %s: %s; "
+                  "is /proc mounted?", w->path, again, strerror(errno));
+  return direct ? examine_direct(w, f, st) : 0;
+}
+
+static int join_aio(const struct wish *w, struct file *f)
+{
+  int rc = aio_open(&f->lane, f->base.loop, w->flags & STORE_FILE_THREADS);
+
+  return rc ? refuse(w, rc, "no memory left to serve %s", w->path) : 0;
 }
 
 static int prepare(const struct wish *w, struct file *f)
@@ -262,7 +319,7 @@ static int prepare(const struct wish *w, struct file *f)
   struct stat st;
   int rc;
 
-  if (fstat(f->fd[0], &st))
+  if (fstat(f->fd, &st))
     return refuse_open(w, errno);
   f->is_device = S_ISBLK(st.st_mode);
   rc = f->is_device ? examine_device(w, f, st.st_rdev)
@@ -270,9 +327,13 @@ static int prepare(const struct wish *w, struct file *f)
   if (!rc)
     rc = check_size(w, f);
   if (!rc)
-    rc = lock(w, f->fd[0]);
+    rc = lock(w, f->fd);
   if (!rc)
-    rc = prepare_waiting(w, f);
+    rc = open_data(w, f, &st);
+  if (!rc)
+    rc = join_aio(w, f);
+  if (!rc)
+    examine_ways(w, f);
   return rc;
 }
 
@@ -282,6 +343,7 @@ int store_file_open(uv_loop_t *loop, const char *path, unsigned flags,
 {
   struct wish w = {
     .path = path,
+    .flags = flags,
     .read_only = flags & STORE_FILE_READ_ONLY,
     .create = flags & STORE_FILE_CREATE,
     .size = size,
@@ -292,17 +354,17 @@ int store_file_open(uv_loop_t *loop, const char *path, unsigned flags,
   int rc;
 
   *out = NULL;
+  if ((flags & STORE_FILE_DIRECT) && (flags & STORE_FILE_WRITES_INLINE))
+    return refuse(&w, -EINVAL, "direct I/O is never made on the loop; leave "
+                  "out writes=inline or direct=yes");
   f = calloc(1, sizeof(*f));
   if (!f)
     return refuse(&w, -ENOMEM, "no memory left to open %s", path);
-  f->base.type = &store_file_type;
+  file_init(f);
   f->base.loop = loop;
   f->base.read_only = w.read_only;
-  f->pool.run = store_file_run;
-  for (int i = 0; i < STORE_POOL_WIDTH; i++)
-    f->fd[i] = -1;
 
-  rc = open_there(&w, &f->fd[0]);
+  rc = open_there(&w, &f->fd);
   if (!rc)
     rc = prepare(&w, f);
   if (rc) {

@@ -23,7 +23,7 @@ local function trace(body, options)
     end
     local function data(blocks) return ("d"):rep(blocks * 512) end
     local dev = assert(sim.device("handlers/file.lua", { size = 1 << 20,
-      options = "path=%s;create=yes", %s }))
+      options = "path=%s;create=yes;aio=threads", %s }))
     local function cmd(label, ...)
       mark(label)
       local r = dev:cmd(...)
@@ -190,7 +190,7 @@ describe("a failing disk", function()
       local sim, scsi = require "tcmu.sim", require "tcmu.scsi"
       local function data(blocks) return ("d"):rep(blocks * 512) end
       local dev = assert(sim.device("handlers/file.lua", { size = 1 << 20,
-        options = "path=%s;create=yes", %s }))
+        options = "path=%s;create=yes;aio=threads", %s }))
       local function sense(...)
         local r = dev:cmd(...)
         return r.sense and ("%%02X/%%02X/%%02X"):format(r.sense.key,

@@ -319,7 +319,7 @@ describe("a file store, seen from the kernel,", function()
     file:write(([[
       package.path, package.cpath = %q, %q
       local tcmu = require "tcmu"
-      local store = tcmu.store.file(%q, "c", 1 << 20)
+      local store = tcmu.store.file(%q, "c", 1 << 20, { aio = "threads" })
       local buf = tcmu.buffer(4096)
       local function try(verb, ...)
         local ok, e = pcall(store[verb], store, ...)
