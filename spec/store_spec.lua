@@ -157,8 +157,36 @@ describe("a zero store", function()
   end)
 end)
 
--- The same facts on a disk and in memory, since the ways there are different.
-local places = { { "on a disk", "/var/tmp" }, { "in memory", "/dev/shm" } }
+-- The same facts wherever the file is and whatever serves it.
+local function can_be_direct()
+  local path = output "mktemp -u /var/tmp/tcmu-spec.XXXXXX"
+  local ok, store = pcall(tcmu.store.file, path, "c", MIB, { direct = true })
+  if ok then store:close() end
+  os.remove(path)
+  return ok
+end
+
+local places = {
+  { "on a disk", "/var/tmp" },
+  { "on a disk, never on the loop", "/var/tmp",
+    { reads = "async", writes = "async" } },
+  { "on a disk, with writes on the loop", "/var/tmp", { writes = "inline" } },
+  { "on a disk, by threads", "/var/tmp",
+    { reads = "async", writes = "async", aio = "threads" } },
+  { "in memory", "/dev/shm" },
+  { "in memory, never on the loop", "/dev/shm",
+    { reads = "async", writes = "async" } },
+}
+
+if can_be_direct() then
+  places[#places + 1] = { "past the page cache", "/var/tmp", { direct = true } }
+  places[#places + 1] = { "past the page cache, by threads", "/var/tmp",
+                          { direct = true, aio = "threads" } }
+else
+  describe("a file store past the page cache", function()
+    pending "the file system of /var/tmp has no direct I/O"
+  end)
+end
 
 for _, place in ipairs(places) do
   describe("a file store " .. place[1], function()
@@ -180,7 +208,7 @@ for _, place in ipairs(places) do
     end
 
     local function open(mode, size)
-      store = tcmu.store.file(path, mode, size)
+      store = tcmu.store.file(path, mode, size, place[3])
       return store
     end
 
