@@ -161,6 +161,18 @@ vm-check: modules  ## run the specs that need the real kernel, in a VM
 	$(SUBMAKE) all
 	spec/vm/check
 
+# What the program is measured against on the real kernel.
+$(BUILD)/floor: spec/bench/floor.c host/abi.h
+	@mkdir -p $(@D)
+	@echo "CC $<"
+	$(Q)$(CC) -std=gnu11 -Wall -Wextra -Wpedantic -Ihost $(CFLAGS) -o $@ $<
+
+.PHONY: bench-vm
+bench-vm:  ## compare with tcmu-runner and the kernel's own disks, in a VM
+	@dist/need build
+	$(SUBMAKE) all $(BUILD)/floor
+	spec/bench/vm/run $(BENCH_VM)
+
 .PHONY: install
 install: all  ## install below DESTDIR and PREFIX
 	install -D -m 755 $(BINARY) $(DESTDIR)$(BINDIR)/tcmu-lua

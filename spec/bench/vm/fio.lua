@@ -1,0 +1,74 @@
+--- The jobs, and one fio that runs one of them on disk after disk.
+
+local guest = require "spec.vm.guest"
+
+local fio = {}
+
+-- Depth 1 shows latency, 32 throughput, 1 MiB the copying.  `least` is how many
+-- times tcmu-runner's rate ours should be, without and with polling.
+local JOBS <const> = {
+  { name = "randread 4k d1", rw = "randread", kib = 4, depth = 1,
+    least = 1.3, least_polling = 2.5 },
+  { name = "randwrite 4k d1", rw = "randwrite", kib = 4, depth = 1,
+    least = 1.3, least_polling = 2.5 },
+  { name = "randread 4k d32", rw = "randread", kib = 4, depth = 32,
+    least = 1, least_polling = 1 },
+  { name = "randwrite 4k d32", rw = "randwrite", kib = 4, depth = 32,
+    least = 1, least_polling = 1 },
+  { name = "read 1m d4", rw = "read", kib = 1024, depth = 4,
+    least = 1.2, least_polling = 1.2 },
+  { name = "write 1m d4", rw = "write", kib = 1024, depth = 4,
+    least = 1.2, least_polling = 1.2 },
+}
+
+-- Where fio's terse format, version 3, has them: read, then write.
+local FIELDS <const> = { { kib = 6, ms = 9 }, { kib = 47, ms = 50 } }
+
+--- Those whose names match a pattern.
+function fio.jobs(pattern)
+  local chosen = {}
+  for _, job in ipairs(JOBS) do
+    if job.name:find(pattern) then chosen[#chosen + 1] = job end
+  end
+  return chosen
+end
+
+local function parse(line, job)
+  local fields, rate = {}, 0
+
+  for field in (line .. ";"):gmatch "([^;]*);" do
+    fields[#fields + 1] = field
+  end
+  if fields[5] ~= "0" then error("fio failed: " .. line, 0) end
+  for _, at in ipairs(FIELDS) do
+    local ms = tonumber(fields[at.ms])
+    if ms > 0 then rate = rate + fields[at.kib] / job.kib / ms * 1000 end
+  end
+  return fields[3], rate
+end
+
+--- Runs a job on each of the disks in their order.
+-- @return { [name of the disk] = requests per second }
+function fio.run(job, disks, seconds)
+  local command = { ("fio --minimal --terse-version=3 --thread --direct=1 " ..
+    "--ioengine=libaio --gtod_reduce=1 --randrepeat=0 --norandommap " ..
+    "--time_based --runtime=%d --rw=%s --bs=%dk --iodepth=%d"):format(
+    seconds, job.rw, job.kib, job.depth) }
+  local rates = {}
+
+  for _, disk in ipairs(disks) do
+    command[#command + 1] = ("--name=%s --filename=%s --stonewall"):format(
+      guest.quote(disk.name), disk.path)
+  end
+  local output = guest.sh_within(60 + #disks * (seconds + 20),
+    table.concat(command, " "))
+  for line in output:gmatch "[^\n]+" do
+    if line:find "^3;fio" then
+      local name, rate = parse(line, job)
+      rates[name] = rate
+    end
+  end
+  return rates
+end
+
+return fio

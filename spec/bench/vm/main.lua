@@ -1,0 +1,53 @@
+--- Runs in the guest: the rounds, and what comes of them.
+--
+-- A round runs each job once on each disk, one disk after the other in a
+-- single fio, and the next round begins with another disk: what slows the
+-- machine for a while slows all of them.
+
+package.path = "./?.lua;" .. package.path
+
+local disks = require "spec.bench.vm.disks"
+local fio = require "spec.bench.vm.fio"
+local guest = require "spec.vm.guest"
+local report = require "spec.bench.vm.report"
+
+local options = {
+  rounds = 7, seconds = 2, window = 2000, dir = "/tmp", jobs = "", disks = "",
+}
+
+for _, argument in ipairs(arg) do
+  local name, value = argument:match "^(%w+)=(.*)$"
+  assert(options[name], argument)
+  options[name] = math.type(options[name]) and math.tointeger(value) or value
+end
+
+-- `list` from its n-th on, and then the first ones.
+local function rotated(list, n)
+  local turned = {}
+  for i = 1, #list do turned[i] = list[(i + n - 2) % #list + 1] end
+  return turned
+end
+
+local made = disks.make(options)
+local jobs = fio.jobs(options.jobs)
+local results = {}
+
+for _, job in ipairs(jobs) do results[job.name] = {} end
+for round = 1, options.rounds do
+  for _, job in ipairs(jobs) do
+    local rates = fio.run(job, rotated(made, round), options.seconds)
+    for name, rate in pairs(rates) do
+      local samples = results[job.name][name] or {}
+      samples[round] = rate
+      results[job.name][name] = samples
+    end
+  end
+  guest.kernel_says("round " .. round)
+  io.stderr:write(("round %d of %d\n"):format(round, options.rounds))
+end
+
+local answer = report.evaluate(options, jobs, made, results)
+local file <close> = assert(io.open("/results/vm.json", "w"))
+assert(file:write(report.json(answer), "\n"))
+io.write(report.table(answer))
+disks.keep_logs()

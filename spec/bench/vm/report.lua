@@ -1,0 +1,155 @@
+--- Medians, ratios and what they should be; as a table and as JSON.
+--
+-- A ratio is the median of those within each round, since neighbours in time
+-- had the same machine.
+
+local report = {}
+
+-- Ours, what it is held against, and how.  The floors against themselves come
+-- first: their spread is what a target at the floor allows for.
+local PAIRS <const> = {
+  { "floor again", "floor" },
+  { "floor+poll again", "floor+poll" },
+  { "ram", "floor", spread = 1 },
+  { "file", "floor file", spread = 1 },
+  { "ram+poll", "floor+poll", spread = 2 },
+  { "file+poll", "floor file+poll", spread = 2 },
+  { "ram", "runner", least = "least" },
+  { "file", "runner", least = "least" },
+  { "ram+poll", "runner", least = "least_polling" },
+  { "file+poll", "runner", least = "least_polling" },
+  { "ram", "ramdisk" },
+  { "file", "fileio" },
+  { "ram+poll", "ramdisk" },
+  { "file+poll", "fileio" },
+}
+
+-- Level with the floor is this much of it less its spread, but never below.
+local LEVEL <const>, LOWEST <const> = 0.95, 0.9
+
+local function median(list)
+  local sorted = table.move(list, 1, #list, 1, {})
+  local middle = (#sorted + 1) // 2
+
+  table.sort(sorted)
+  if #sorted % 2 == 1 then return sorted[middle] end
+  return (sorted[middle] + sorted[middle + 1]) / 2
+end
+
+local function ratio(of, to)
+  local ratios = {}
+  for round, rate in ipairs(of) do ratios[round] = rate / to[round] end
+  return median(ratios)
+end
+
+local function target(pair, job, spreads)
+  if pair.least then return job[pair.least] end
+  if not (pair.spread and spreads[pair.spread]) then return nil end
+  return math.max(LEVEL - spreads[pair.spread], LOWEST)
+end
+
+local function ratios_of(job, rates)
+  local list, spreads = {}, {}
+
+  for i, pair in ipairs(PAIRS) do
+    local of, to = rates[pair[1]], rates[pair[2]]
+    if of and to then
+      local value = ratio(of, to)
+      spreads[i] = math.abs(1 - value)
+      local least = target(pair, job, spreads)
+      list[#list + 1] = {
+        of = pair[1], to = pair[2], ratio = value, target = least,
+        reached = least and value >= least,
+      }
+    end
+  end
+  return list
+end
+
+--- All that is known, in one table ready for JSON.
+-- @param results  [job][disk] = list of rates, one a round
+function report.evaluate(options, jobs, disks, results)
+  local answer = { options = options, write_cache = true, jobs = {},
+                   disks = {} }
+
+  for i, disk in ipairs(disks) do answer.disks[i] = disk.name end
+  for i, job in ipairs(jobs) do
+    local rates = results[job.name]
+    local medians = {}
+    for name, list in pairs(rates) do medians[name] = median(list) end
+    answer.jobs[i] = { name = job.name, samples = rates, medians = medians,
+                       ratios = ratios_of(job, rates) }
+  end
+  return answer
+end
+
+local JSON <const> = { ["nil"] = tostring, boolean = tostring }
+
+function JSON.string(s) return ("%q"):format(s) end
+function JSON.number(n) return ("%.6g"):format(n) end
+
+function JSON.table(t)
+  local parts = {}
+  if #t > 0 then
+    for i, value in ipairs(t) do parts[i] = report.json(value) end
+    return "[" .. table.concat(parts, ", ") .. "]"
+  end
+  for name, value in pairs(t) do
+    parts[#parts + 1] = ("%q: %s"):format(name, report.json(value))
+  end
+  table.sort(parts)
+  return "{" .. table.concat(parts, ",\n") .. "}"
+end
+
+--- A value as JSON; strings are names without anything to escape.
+function report.json(value) return JSON[type(value)](value) end
+
+local function row(title, cells)
+  for i, cell in ipairs(cells) do cells[i] = ("%11s"):format(cell) end
+  return ("%-25s%s\n"):format(title, table.concat(cells))
+end
+
+local function ratio_row(answer, pair)
+  local title = pair[1] .. " / " .. pair[2]
+  local cells, found = {}, false
+
+  for i, job in ipairs(answer.jobs) do
+    cells[i] = "-"
+    for _, r in ipairs(job.ratios) do
+      if r.of == pair[1] and r.to == pair[2] then
+        local mark = r.reached == nil and " " or r.reached and "+" or "!"
+        cells[i], found = ("%.2f%s"):format(r.ratio, mark), true
+      end
+    end
+  end
+  return found and row(title, cells) or ""
+end
+
+--- The same for people.
+function report.table(answer)
+  local o = answer.options
+  local lines = { ("Requests per second: medians of %d rounds of %d s, " ..
+    "tcm_loop, libaio, direct.\nFiles on %s; write cache on (WCE=1) on all " ..
+    "but the ramdisk; polling up to %d us.\n\n"):format(o.rounds, o.seconds,
+    o.dir, o.window) }
+  local first, second = {}, {}
+
+  for i, job in ipairs(answer.jobs) do
+    first[i], second[i] = job.name:match "^(%S+) (.*)$"
+  end
+  lines[#lines + 1] = row("", first) .. row("", second)
+  for _, disk in ipairs(answer.disks) do
+    local cells = {}
+    for i, job in ipairs(answer.jobs) do
+      cells[i] = ("%.0f"):format(job.medians[disk])
+    end
+    lines[#lines + 1] = row(disk, cells)
+  end
+  lines[#lines + 1] = "\nRatios (+ reaches its target, ! does not):\n"
+  for _, pair in ipairs(PAIRS) do
+    lines[#lines + 1] = ratio_row(answer, pair)
+  end
+  return table.concat(lines)
+end
+
+return report
