@@ -27,12 +27,11 @@ local function any(...)
   return false
 end
 
-local function add(name, backstore)
+local function add(name, backstore, cpu)
   local disk = guest.loop(backstore)
 
-  disk.name = disk.path:match "[^/]+$"
   disk:set("block/" .. disk.name .. "/queue/scheduler", "none")
-  made[#made + 1] = { name = name, path = disk.path }
+  made[#made + 1] = { name = name, path = disk.path, cpu = cpu }
   -- Every block has been written, so that none is a hole of memory or file.
   guest.sh("dd if=/dev/urandom of=%s bs=1M count=%d oflag=direct 2>&1",
     disk.path, SIZE >> 20)
@@ -60,11 +59,11 @@ local function serve(name, program, arguments)
   end)
 end
 
-local function tcmu_lua(name, handler, path)
+local function tcmu_lua(name, handler, path, control, attrib)
   if not wanted(name) then return end
   add(name, guest.device {
     config = handler .. (path and "/path=" .. path or ""), size = SIZE,
-    control = CONTROL, attrib = ATTRIB,
+    control = control or CONTROL, attrib = attrib or ATTRIB,
   })
 end
 
@@ -92,7 +91,7 @@ local function ours()
   if polls and any("ram+poll", "file+poll") then
     copy_for_polling()
     serve("tcmu-lua-polling", POLLING .. "/lua-polling",
-      ("--poll auto --poll-cap %d"):format(options.window))
+      ("--poll auto --poll-limit %d"):format(options.window))
     tcmu_lua("ram+poll", "polling_ram")
     tcmu_lua("file+poll", "polling_file", backing_file "file+poll")
   end
@@ -100,7 +99,8 @@ end
 
 -- --- the others -------------------------------------------------------------
 
-local function floor(name, window, path)
+-- `cpus` are the floor's own and the load's, if they are bound.
+local function floor(name, window, path, cpus)
   if not wanted(name) then return end
   local device = guest.device {
     config = "floor/" .. name, size = SIZE, control = DETACHED, attrib = ATTRIB,
@@ -108,9 +108,9 @@ local function floor(name, window, path)
   local uio = guest.wait_for("a uio device", 20, function()
     return device:uio()
   end)
-  background(name, ("build/floor %s %d %d %s"):format(uio, SIZE, window,
-    path or ""))
-  add(name, device)
+  background(name, ("%s build/floor %s %d %d %s"):format(
+    cpus and "taskset -c " .. cpus[1] or "", uio, SIZE, window, path or ""))
+  add(name, device, cpus and cpus[2])
 end
 
 local function floors()
@@ -157,16 +157,43 @@ local function runner()
   })
 end
 
---- Makes those whose names match options.disks.
--- @return a list of { name =, path = "/dev/sdX" }
-function disks.make(given)
-  options, made, logs = given, {}, {}
-  guest.modprobe("target_core_user", "target_core_file", "tcm_loop", "sd_mod",
-    "sg")
+-- --- what is compared -------------------------------------------------------
+
+local sets = {}
+
+function sets.compare()
   ours()
   floors()
   kernels_own()
   runner()
+end
+
+-- What the manual page about tuning has its figures from.
+function sets.settings()
+  serve("tcmu-lua", "./tcmu-lua", can_poll() and "--poll off" or "")
+  tcmu_lua("ram", "ram")
+  tcmu_lua("max_sectors 128", "ram", nil, { "hw_max_sectors=128" })
+  for _, pages in ipairs { 16, 256 } do
+    tcmu_lua("data_pages " .. pages, "ram", nil,
+      { CONTROL[1], "data_pages_per_blk=" .. pages })
+  end
+  tcmu_lua("file", "file", backing_file "file")
+  tcmu_lua("file no cache", "file", backing_file "file-no-cache", nil,
+    { emulate_write_cache = 0 })
+  floor("same cpu", 0, nil, { 1, 1 })
+  floor("other cpu", 0, nil, { 0, 1 })
+  for _, window in ipairs { 50, 200, 500, 2000 } do
+    floor("floor polls " .. window, window)
+  end
+end
+
+--- Makes those of options.set whose names match options.disks.
+-- @return a list of { name =, path = "/dev/sdX", cpu = the load's or nil }
+function disks.make(given)
+  options, made, logs = given, {}, {}
+  guest.modprobe("target_core_user", "target_core_file", "tcm_loop", "sd_mod",
+    "sg")
+  sets[options.set]()
   return made
 end
 

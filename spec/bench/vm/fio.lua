@@ -57,8 +57,9 @@ function fio.run(job, disks, seconds)
   local rates = {}
 
   for _, disk in ipairs(disks) do
-    command[#command + 1] = ("--name=%s --filename=%s --stonewall"):format(
-      guest.quote(disk.name), disk.path)
+    command[#command + 1] = ("--name=%s --filename=%s --stonewall %s"):format(
+      guest.quote(disk.name), disk.path,
+      disk.cpu and "--cpus_allowed=" .. disk.cpu or "")
   end
   local output = guest.sh_within(60 + #disks * (seconds + 20),
     table.concat(command, " "))

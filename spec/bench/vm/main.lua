@@ -12,7 +12,8 @@ local guest = require "spec.vm.guest"
 local report = require "spec.bench.vm.report"
 
 local options = {
-  rounds = 7, seconds = 2, window = 2000, dir = "/tmp", jobs = "", disks = "",
+  set = "compare", rounds = 7, seconds = 2, window = 2000, dir = "/tmp",
+  jobs = "", disks = "",
 }
 
 for _, argument in ipairs(arg) do
