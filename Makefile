@@ -140,10 +140,11 @@ lint-installed:
 	@luacheck -q --no-color $(LUA_FILES)
 	cppcheck -q --std=c11 --enable=warning,portability --error-exitcode=1 \
 	  --inline-suppr --suppress=missingIncludeSystem '-DSD_BUS_PARAM(x)=' \
-	  --suppress=uninitvar:host/dbus.c host
-	clang -fsyntax-only -Werror -Wpedantic $(OUR_CFLAGS) $(SOURCES)
+	  --suppress=uninitvar:host/dbus.c host spec/bench/floor.c
+	clang -fsyntax-only -Werror -Wpedantic -iquote host $(OUR_CFLAGS) \
+	  $(SOURCES) spec/bench/floor.c
 	mandoc -T lint -W warning dist/man/*.[178]
-	shellcheck -x dist/need .ci/run spec/vm/demo
+	shellcheck -x dist/need .ci/run spec/vm/demo spec/bench/vm/run
 
 .PHONY: vm
 vm:  ## boot Debian's kernel; a prompt where a Lua disk is attached
@@ -165,7 +166,7 @@ vm-check: modules  ## run the specs that need the real kernel, in a VM
 $(BUILD)/floor: spec/bench/floor.c host/abi.h
 	@mkdir -p $(@D)
 	@echo "CC $<"
-	$(Q)$(CC) -std=gnu11 -Wall -Wextra -Wpedantic -Ihost $(CFLAGS) -o $@ $<
+	$(Q)$(CC) -std=gnu11 -Wall -Wextra -Wpedantic -iquote host $(CFLAGS) -o $@ $<
 
 .PHONY: bench-vm
 bench-vm:  ## compare with tcmu-runner and the kernel's own disks, in a VM
