@@ -20,6 +20,8 @@ int luaopen_tcmu_core(lua_State *L)
   lua_setfield(L, -2, "netlink");
   bind_deputy(L);
   lua_setfield(L, -2, "deputy");
+  bind_peer(L);
+  lua_setfield(L, -2, "peer");
   bind_dbus(L);
   lua_setfield(L, -2, "dbus");
   return 1;

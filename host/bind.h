@@ -27,6 +27,9 @@ int bind_netlink(lua_State *L);
 /* Pushes a table with the thread that touches configfs for it. */
 int bind_deputy(lua_State *L);
 
+/* Pushes a table of what devices ask of others of the process. */
+int bind_peer(lua_State *L);
+
 /* Pushes a table with the connection to the system bus. */
 int bind_dbus(lua_State *L);
 

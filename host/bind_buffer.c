@@ -108,20 +108,26 @@ static void will_change(struct buffer *b, const struct view *v, uint64_t at,
   c->zeroed = true;
 }
 
+void *buffer_push(lua_State *L, size_t n)
+{
+  struct buffer *b = lua_newuserdatauv(L, sizeof(*b) + n, 0);
+
+  b->cmd = NULL;
+  b->own.iov_base = b + 1;
+  b->own.iov_len = n;
+  memset(b + 1, 0, n);
+  luaL_setmetatable(L, BUFFER);
+  return b + 1;
+}
+
 /* tcmu.buffer(n): n zeroed bytes. */
 static int l_new(lua_State *L)
 {
   lua_Integer n = luaL_checkinteger(L, 1);
-  struct buffer *b;
 
   luaL_argcheck(L, n >= 0 && n <= (lua_Integer)1 << 32, 1,
                 "not a sensible length");
-  b = lua_newuserdatauv(L, sizeof(*b) + (size_t)n, 0);
-  b->cmd = NULL;
-  b->own.iov_base = b + 1;
-  b->own.iov_len = (size_t)n;
-  memset(b + 1, 0, (size_t)n);
-  luaL_setmetatable(L, BUFFER);
+  buffer_push(L, (size_t)n);
   return 1;
 }
 

@@ -17,6 +17,9 @@ struct cmd;
 
 #define BUFFER "tcmu.buffer"
 
+/* Pushes a buffer of n zeroed bytes, its own, and returns them. */
+void *buffer_push(lua_State *L, size_t n);
+
 /* Pushes a view on the data of `c`; `bidi`: on the Data-In of a bidirectional
  * command. */
 void buffer_push_view(lua_State *L, struct cmd *c, bool bidi);

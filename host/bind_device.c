@@ -5,6 +5,7 @@
 #include "bind_device.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bind.h"
@@ -101,6 +102,20 @@ static void set_has_flush(lua_State *L, struct device *d)
   d->has_flush = lua_toboolean(L, 3);
 }
 
+static void set_designators(lua_State *L, struct device *d)
+{
+  size_t n;
+  const char *s = luaL_checklstring(L, 3, &n);
+  char *kept = malloc(n + 1);
+
+  if (!kept)
+    luaL_error(L, "out of memory");
+  memcpy(kept, s, n);
+  free(d->designators);
+  d->designators = kept;
+  d->designators_len = n;
+}
+
 static void set_attention(lua_State *L, struct device *d)
 {
   d->attention = lua_toboolean(L, 3);
@@ -173,6 +188,7 @@ static const struct setting {
   { "attention", set_attention },
   { "block_size", set_block_size },
   { "descriptor_sense", set_descriptor_sense },
+  { "designators", set_designators },
   { "dev", set_dev },
   { "has_flush", set_has_flush },
   { "max_blocks", set_max_blocks },

@@ -12,6 +12,7 @@
 #include "bind_sim.h"
 #include "device.h"
 #include "message.h"
+#include "peer.h"
 #include "shard.h"
 #include "shards.h"
 #include "sim.h"
@@ -70,7 +71,8 @@ static struct poll_options poll_options(lua_State *L)
 }
 
 /* core.shards { count =, memory_limit = bytes, no_fast_path =, poll = "off",
- * "on" or "auto", poll_limit = microseconds }: starts the threads. */
+ * "on" or "auto", poll_limit = microseconds, third_party = devices may have
+ * each other read and written }: starts the threads. */
 static int l_start(lua_State *L)
 {
   struct shards_options options;
@@ -84,6 +86,7 @@ static int l_start(lua_State *L)
   options.count = (unsigned)count;
   options.memory_limit = (size_t)option(L, "memory_limit", 0);
   options.no_fast_path = flag(L, "no_fast_path");
+  options.third_party = flag(L, "third_party");
   options.poll = poll_options(L);
   bind_keep_paths(L);
   ud = lua_newuserdatauv(L, sizeof(*ud), 0);
@@ -103,6 +106,37 @@ static int l_send(lua_State *L)
 
   luaL_argcheck(L, index >= 1 && index <= shards_count(s), 2, "no such shard");
   shards_send(s, (unsigned)index - 1, message_from(L, device, verb, 5));
+  return 0;
+}
+
+/* The fields at `arg`, with what a shard has to know to map the simulated
+ * kernel at arg - 1; returns a descriptor of it for the shard. */
+static int add_kernel(lua_State *L, int arg)
+{
+  struct sim *sim = sim_check(L, arg - 1);
+  int fd;
+
+  luaL_checktype(L, arg, LUA_TTABLE);
+  lua_pushinteger(L, (lua_Integer)sim_size(sim));
+  lua_setfield(L, arg, "map_size");
+  lua_pushinteger(L, sim_memfd(sim));
+  lua_setfield(L, arg, "map_fd");
+  fd = dup(sim_fd(sim));
+  return fd < 0 ? luaL_error(L, "shard: %s", strerror(errno)) : fd;
+}
+
+/* shards:add(index, device, sim, fields): a device on a simulated kernel, which
+ * has to live until the device has ended. */
+static int l_add(lua_State *L)
+{
+  struct shards *s = *check_shards(L);
+  lua_Integer index = luaL_checkinteger(L, 2);
+  lua_Integer device = luaL_checkinteger(L, 3);
+
+  luaL_argcheck(L, index >= 1 && index <= shards_count(s), 2, "no such shard");
+  lua_pushinteger(L, add_kernel(L, 5));
+  lua_setfield(L, 5, "fd");
+  shards_send(s, (unsigned)index - 1, message_from(L, device, "add", 5));
   return 0;
 }
 
@@ -183,15 +217,20 @@ static void on_report(void *arg, int64_t id, const char *verb, int status,
 }
 
 /* core.shard { memory_limit =, no_fast_path =, real_time =, poll =, poll_limit
- * =, poll_cost = microseconds of a wake-up }: with virtual time unless
- * real_time is set. */
+ * =, poll_cost = microseconds of a wake-up, third_party =, beside = another
+ * such shard of the same process }: with virtual time unless real_time is
+ * set. */
 static int l_hand(lua_State *L)
 {
+  struct hand *h, *beside = NULL;
   struct poll_options poll;
-  struct hand *h;
   int rc;
 
   luaL_checktype(L, 1, LUA_TTABLE);
+  if (lua_getfield(L, 1, "beside") != LUA_TNIL) {
+    beside = luaL_checkudata(L, -1, SHARD);
+    luaL_argcheck(L, beside->open, 1, "the shard beside is closed");
+  }
   bind_keep_paths(L);
   h = lua_newuserdatauv(L, sizeof(*h), 0);
   memset(h, 0, sizeof(*h));
@@ -199,8 +238,11 @@ static int l_hand(lua_State *L)
   STAILQ_INIT(&h->reports);
   h->shard.memory_limit = (size_t)option(L, "memory_limit", 0);
   h->shard.no_fast_path = flag(L, "no_fast_path");
+  h->shard.third_party = flag(L, "third_party");
   poll = poll_options(L);
   rc = shard_init(&h->shard, !flag(L, "real_time"));
+  if (!rc)
+    rc = peer_join(&h->shard, beside ? &beside->shard : NULL);
   if (rc)
     return luaL_error(L, "shard: %s", strerror(-rc));
   poll_enable(&h->shard.poller, &poll);
@@ -213,17 +255,8 @@ static int l_hand_add(lua_State *L)
 {
   struct hand *h = check_hand(L);
   lua_Integer device = luaL_checkinteger(L, 2);
-  struct sim *sim = sim_check(L, 3);
-  int fd;
+  int fd = add_kernel(L, 4);
 
-  luaL_checktype(L, 4, LUA_TTABLE);
-  lua_pushinteger(L, (lua_Integer)sim_size(sim));
-  lua_setfield(L, 4, "map_size");
-  lua_pushinteger(L, sim_memfd(sim));
-  lua_setfield(L, 4, "map_fd");
-  fd = dup(sim_fd(sim));
-  if (fd < 0)
-    return luaL_error(L, "shard: %s", strerror(errno));
   device_add(&h->shard, message_from(L, device, "add", 4), fd, on_report, h);
   return 0;
 }
@@ -242,20 +275,40 @@ static int l_hand_change(lua_State *L)
   return 0;
 }
 
-/* shard:turn(wait): one turn of the loop; true while real I/O is under way. */
+/* shard:turn(wait): one turn of the loop; true while real I/O is under way, or
+ * another shard has written. */
 static int l_hand_turn(lua_State *L)
 {
-  lua_pushboolean(L, shard_turn(&check_hand(L)->shard, lua_toboolean(L, 2)));
+  struct shard *s = &check_hand(L)->shard;
+  bool busy = shard_turn(s, lua_toboolean(L, 2));
+
+  lua_pushboolean(L, busy || peer_has_mail(s));
   return 1;
 }
 
-/* shard:advance(): moves virtual time to the next timer; false if there is
- * none. */
+/* shard:due(): the time of the next timer, or nil. */
+static int l_hand_due(lua_State *L)
+{
+  uint64_t due = timers_next(&check_hand(L)->shard.timers);
+
+  if (due == UINT64_MAX)
+    lua_pushnil(L);
+  else
+    lua_pushinteger(L, (lua_Integer)due);
+  return 1;
+}
+
+/* shard:advance([to]): moves virtual time to a time such as due() gives, or
+ * else to the next timer; false if there is none. */
 static int l_hand_advance(lua_State *L)
 {
   struct hand *h = check_hand(L);
-  bool more = timers_advance(&h->shard.timers);
+  bool more = true;
 
+  if (lua_isnoneornil(L, 2))
+    more = timers_advance(&h->shard.timers);
+  else
+    timers_advance_to(&h->shard.timers, (uint64_t)luaL_checkinteger(L, 2));
   shard_settle(&h->shard);
   lua_pushboolean(L, more);
   return 1;
@@ -338,6 +391,7 @@ static int l_hand_close(lua_State *L)
       return 1;
     }
     h->open = false;
+    peer_leave(&h->shard);
     shard_fini(&h->shard);
     while ((m = STAILQ_FIRST(&h->reports))) {
       STAILQ_REMOVE_HEAD(&h->reports, link);
@@ -349,6 +403,7 @@ static int l_hand_close(lua_State *L)
 }
 
 static const luaL_Reg shards_methods[] = {
+  { "add", l_add },
   { "count", l_count },
   { "fd", l_fd },
   { "receive", l_receive },
@@ -363,6 +418,7 @@ static const luaL_Reg hand_methods[] = {
   { "awake", l_hand_awake },
   { "change", l_hand_change },
   { "close", l_hand_close },
+  { "due", l_hand_due },
   { "memory", l_hand_memory },
   { "now", l_hand_now },
   { "receive", l_hand_receive },

@@ -87,6 +87,7 @@ static void free_device(struct device *d)
     close(d->fd);
   d->report(d->report_arg, d->id, d->end_verb, d->end_rc, d->end_why, true);
   free(d->by_id);
+  free(d->designators);
   free(d->end_why);
   free(d->name);
   free(d);

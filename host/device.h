@@ -82,6 +82,8 @@ struct device {
   uint64_t max_blocks;          /* in one READ or WRITE */
   uint64_t max_unmap, max_same; /* blocks in one UNMAP or WRITE SAME */
   bool read_only, write_cache, descriptor_sense;
+  char *designators;            /* page 83h, by which others find it */
+  size_t designators_len;
   bool has_flush;               /* the handler's, after stable writes */
   unsigned long resets;         /* LUN RESETs that the kernel told of */
   bool held;                    /* what comes waits: see hold.h */

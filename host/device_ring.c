@@ -11,6 +11,7 @@
 
 #include "cmd.h"
 #include "log.h"
+#include "peer.h"
 #include "poll.h"
 
 enum {
@@ -72,8 +73,10 @@ static void manage(struct device *d, const struct ring_tmr *tmr)
   struct cmd *c;
   uint32_t i;
 
-  if (tmr->type == TMR_LUN_RESET)
+  if (tmr->type == TMR_LUN_RESET) {
     d->resets++;
+    peer_reset(d);
+  }
   for (i = 0; i < tmr->count; i++) {
     c = cmd_by_id(d, ring_tmr_id(tmr, i));
     if (c)

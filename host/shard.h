@@ -19,6 +19,7 @@
 #include "timer.h"
 
 struct device;
+struct peer;
 struct state;
 
 /* A piece of work for later on the same shard. */
@@ -46,6 +47,8 @@ struct shard {
   bool stirred;                 /* a state's luv loop wants a turn */
   size_t memory_limit;          /* bytes for each Lua state; 0: none */
   bool no_fast_path;
+  bool third_party;             /* a device may have others read and written */
+  struct peer *peer;            /* its end of what shards write to each other */
 };
 
 /* Sets the shard up on zeroed memory.  Returns 0 or -errno. */

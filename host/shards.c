@@ -15,6 +15,7 @@
 #include "device.h"
 #include "log.h"
 #include "message.h"
+#include "peer.h"
 #include "shard.h"
 #include "state.h"
 #include "watchdog.h"
@@ -66,7 +67,7 @@ static void handle(struct worker *w, struct message *m)
 
   if (strcmp(m->verb, "add") == 0) {
     w->devices++;
-    device_add(&w->shard, m, -1, on_report, w);
+    device_add(&w->shard, m, (int)message_integer(m, "fd", -1), on_report, w);
     return;
   }
   d = device_find(&w->shard, m->device);
@@ -96,6 +97,7 @@ static void on_wake(uv_async_t *h)
   if (stop) {
     shard_settle(&w->shard);
     state_abandon_all(&w->shard);
+    peer_leave(&w->shard);
     uv_close((uv_handle_t *)h, NULL);
   }
 }
@@ -129,11 +131,11 @@ static int start_thread(struct worker *w)
   return -rc;
 }
 
-static int start(struct shards *s, struct worker *w,
-                 const struct shards_options *options,
-                 const struct poll_options *poll)
+/* All but the thread. */
+static int prepare(struct shards *s, struct worker *w,
+                   const struct shards_options *options,
+                   const struct poll_options *poll)
 {
-  char name[16];
   int rc;
 
   w->all = s;
@@ -141,6 +143,7 @@ static int start(struct shards *s, struct worker *w,
   pthread_mutex_init(&w->mutex, NULL);
   w->shard.memory_limit = options->memory_limit;
   w->shard.no_fast_path = options->no_fast_path;
+  w->shard.third_party = options->third_party;
   rc = shard_init(&w->shard, false);
   if (rc)
     return rc;
@@ -149,7 +152,14 @@ static int start(struct shards *s, struct worker *w,
   if (rc)
     return rc;
   w->wake.data = w;
-  rc = start_thread(w);
+  return peer_join(&w->shard, w == s->workers ? NULL : &s->workers->shard);
+}
+
+static int start(struct shards *s, struct worker *w)
+{
+  char name[16];
+  int rc = start_thread(w);
+
   if (rc)
     return rc;
   snprintf(name, sizeof(name), "shard-%u", (unsigned)(w - s->workers) + 1);
@@ -197,7 +207,12 @@ int shards_start(const struct shards_options *options, struct shards **out)
     return rc;
   }
   for (i = 0; i < s->count; i++) {
-    rc = start(s, &s->workers[i], options, &poll);
+    rc = prepare(s, &s->workers[i], options, &poll);
+    if (rc)
+      return rc;
+  }
+  for (i = 0; i < s->count; i++) {
+    rc = start(s, &s->workers[i]);
     if (rc)
       return rc;
   }

@@ -19,6 +19,7 @@ struct shards_options {
   unsigned count;               /* threads */
   size_t memory_limit;          /* bytes for each Lua state; 0: none */
   bool no_fast_path;
+  bool third_party;             /* devices may have each other read, written */
   struct poll_options poll;     /* the cost is measured */
 };
 

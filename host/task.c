@@ -87,7 +87,7 @@ struct task *task_new(struct state *st, struct device *dev, struct cmd *cmd,
   t->arg = arg;
   t->parent = NULL;
   t->started = t->waiting = t->listed = t->locks = t->cancelled = false;
-  t->disarm = NULL;
+  t->disarm = t->hurry = NULL;
   t->wait = NULL;
   return t;
 }
@@ -222,7 +222,7 @@ static void step(struct task *t)
 
   t->started = true;
   t->waiting = false;
-  t->disarm = NULL;
+  t->disarm = t->hurry = NULL;
   switch (enter(t, true, &stopped)) {
   case LUA_OK:
     end(t, TASK_OK, t->co);
@@ -325,7 +325,10 @@ void task_cancel(struct task *t)
     shard_forget(t->state->shard, &t->job);
   else if (t->disarm)
     t->disarm(t);
-  else if (t->waiting)
+  else if (t->waiting) {
+    if (t->hurry)
+      t->hurry(t);
     return;                     /* task_wake() will come */
+  }
   break_off(t);
 }

@@ -53,6 +53,7 @@ struct task {
   bool cancelled;               /* ends as soon as its wait lets go of it */
   bool locks;                   /* has taken range locks, for no command */
   void (*disarm)(struct task *t);
+  void (*hurry)(struct task *t);        /* cancelled, and cannot be disarmed */
   void *wait;                   /* what it waits for; the wait's own */
   int rc;                       /* how the wait ended; the wait's own */
   struct timer timer;

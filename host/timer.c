@@ -147,12 +147,22 @@ void timer_stop(struct timers *ts, struct timer *t)
     schedule(ts);
 }
 
+uint64_t timers_next(const struct timers *ts)
+{
+  return ts->count ? ts->heap[1]->due : UINT64_MAX;
+}
+
+void timers_advance_to(struct timers *ts, uint64_t now)
+{
+  if (now > ts->now)
+    ts->now = now;
+  fire_due(ts, ts->now);
+}
+
 bool timers_advance(struct timers *ts)
 {
   if (!ts->count)
     return false;
-  if (ts->heap[1]->due > ts->now)
-    ts->now = ts->heap[1]->due;
-  fire_due(ts, ts->now);
+  timers_advance_to(ts, ts->heap[1]->due);
   return true;
 }

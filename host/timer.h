@@ -54,4 +54,10 @@ void timer_stop(struct timers *ts, struct timer *t);
  * if none is armed. */
 bool timers_advance(struct timers *ts);
 
+/* The same to a time that is known, if it is not over already. */
+void timers_advance_to(struct timers *ts, uint64_t now);
+
+/* When the next timer fires; UINT64_MAX if none is armed. */
+uint64_t timers_next(const struct timers *ts);
+
 #endif

@@ -1,4 +1,5 @@
 --- EXTENDED COPY and RECEIVE COPY RESULTS.
+local lists = require "spec.copy_lists"
 local scsi = require "tcmu.scsi"
 local sense = require "tcmu.sense"
 local sim = require "tcmu.sim"
@@ -6,6 +7,8 @@ local sim = require "tcmu.sim"
 local make = scsi.cdb
 local BLOCK <const> = 512
 local BLOCKS <const> = 8192
+local segment <const>, numbered <const> = lists.segment, lists.numbered
+local lid1 <const>, lid4 <const> = lists.lid1, lists.lid4
 local COPY_ABORTED <const> = sense.new(0x0A, 0, 0)
 
 describe("EXTENDED COPY", function()
@@ -14,39 +17,14 @@ describe("EXTENDED COPY", function()
   local function open(path)
     dev = assert(sim.device(path or "handlers/ram.lua", {
       size = BLOCK * BLOCKS, serial = "0123456789abcdef" }))
-    local page = dev:cmd(make.inquiry { evpd = true, page_code = 0x83,
-                                        length = 255 }).data
-    designators = {}
-    local at = 5
-    while at < #page do
-      local text = page:sub(at, at + 3 + page:byte(at + 3))
-      designators[#designators + 1] = text
-      at = at + #text
-    end
+    designators = lists.designators(dev:cmd(make.inquiry {
+      evpd = true, page_code = 0x83, length = 255 }).data)
   end
   before_each(function() open() end)
   after_each(function() dev:close() end)
 
   local function target(designator)
-    local text = designator or designators[2]
-    return "\xE4\0\0\0" .. text .. ("\0"):rep(24 - #text) .. "\0\0\2\0"
-  end
-
-  local function segment(from, to, blocks, source, destination)
-    return string.pack(">BBI2I2I2xxI2I8I8", 2, 0, 24, from, to, blocks,
-                       source, destination)
-  end
-
-  local function lid1(targets, segments, id, usage)
-    return string.pack(">BBI2xxxxI4I4", id or 1, (usage or 0) << 3, #targets,
-                       #segments, 0) .. targets .. segments
-  end
-
-  local function lid4(targets, segments, id, immed)
-    return string.pack(">BBI2c11BBc3I4c18I2I2I2", 1, 0, 32, ("\0"):rep(11),
-                       immed and 2 or 0, 0xFF, "\0\0\0", id,
-                       ("\0"):rep(18), #targets, #segments, 0)
-           .. targets .. segments
+    return lists.target(designator or designators[2])
   end
 
   local function copy(list, command)
@@ -60,12 +38,6 @@ describe("EXTENDED COPY", function()
 
   local function read(lba, n)
     return dev:cmd(make.read_16 { lba = lba, blocks = n }).data
-  end
-
-  local function numbered(n)
-    local list = {}
-    for i = 1, n do list[i] = ("%08d"):format(i):rep(BLOCK // 8) end
-    return table.concat(list)
   end
 
   it("copies from one place of the disk to another", function()

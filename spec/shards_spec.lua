@@ -1,6 +1,7 @@
 --- Shards: two without threads in the simulator, and real threads as control
 --- talks to them.
 local core = require "tcmu.core"
+local lists = require "spec.copy_lists"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
 
@@ -175,6 +176,139 @@ describe("shards with threads", function()
     assert.has_error(function() shards:send(1, 1, "add", { "x" }) end)
     assert.has_error(function() shards:send(1, 1, "add", { x = 1.5 }) end)
     assert.is_true(shards:stop())
+  end)
+end)
+
+-- Real threads on simulated kernels, whose initiators are here.
+describe("devices of several threads", function()
+  local BLOCK <const> = 512
+  local make <const> = scsi.cdb
+  local shards, kernels, ended
+
+  -- Polls until over() gives something.
+  local function wait(over)
+    for _ = 1, 3000 do
+      for _, report in ipairs(shards:receive()) do
+        ended[report.device .. report.verb] = report
+      end
+      for _, kernel in pairs(kernels) do
+        for _, done in ipairs(kernel.sim:collect()) do
+          kernel.done[done.tag] = done
+        end
+      end
+      local result = over()
+      if result then return result end
+      os.execute "sleep 0.01"
+    end
+    error "that does not end"
+  end
+
+  local function reported(id, verb)
+    local report = wait(function() return ended[id .. verb] end)
+    ended[id .. verb] = nil
+    return report
+  end
+
+  local function add(shard, id, more)
+    kernels[id] = { sim = core.raw.sim(), done = {} }
+    local all <const> = fields { write_cache = true, cmd_time_out = 30,
+                                 serial = ("%08x"):format(id),
+                                 size = 8 << 20, max_sectors = 2048 }
+    for key, value in pairs(more or {}) do all[key] = value end
+    shards:add(shard, id, kernels[id].sim, all)
+    local report = reported(id, "add")
+    assert.equal(0, report.status, report.why)
+  end
+
+  local function submit(id, cdb, what)
+    return kernels[id].sim:submit(cdb, what)
+  end
+
+  local function result(id, tag)
+    return wait(function() return kernels[id].done[tag] end)
+  end
+
+  local function cmd(id, cdb, what) return result(id, submit(id, cdb, what)) end
+
+  local function target(id)
+    local page = cmd(id, make.inquiry { evpd = true, page_code = 0x83,
+                                        length = 255 }, { data_in = 255 }).data
+    return lists.target(lists.designators(page)[2])
+  end
+
+  local function copy(asked, from, to, blocks, id)
+    local list = lists.lid1(target(from) .. target(to),
+                            lists.segment(0, 1, blocks, 0, 0), id)
+    return submit(asked, make.extended_copy_lid1 { length = #list },
+                  { data_out = list })
+  end
+
+  local function start(count)
+    kernels, ended = {}, {}
+    shards = core.shards { count = count, third_party = true }
+  end
+
+  local function stop()
+    for id in pairs(kernels) do shards:send((id - 1) % shards:count() + 1, id,
+                                            "stop") end
+    for id in pairs(kernels) do reported(id, "stop") end
+    assert.is_true(shards:stop())
+    for _, kernel in pairs(kernels) do kernel.sim:close() end
+  end
+
+  it("copy to each other, all at the same time", function()
+    start(3)
+    for id = 1, 6 do
+      add((id - 1) % 3 + 1, id,
+          { handler = id % 2 == 0 and "handlers/ramdisk.lua" or nil })
+      local tag = submit(id, make.write_16 { lba = 0, blocks = 2000 },
+                         { data_out = lists.numbered(2000, BLOCK, id) })
+      assert.equal(0, result(id, tag).status)
+    end
+    local running = {}
+    for id = 1, 6 do
+      for n = 1, 3 do
+        running[#running + 1] = { id, copy(id, id, (id + n) % 6 + 1, 5000, n) }
+      end
+    end
+    for _, r in ipairs(running) do
+      assert.equal(0, result(r[1], r[2]).status)
+    end
+    assert.equal(0, result(4, copy(4, 6, 1, 2000, 9)).status)
+    local function content(id)
+      return cmd(id, make.read_16 { lba = 0, blocks = 2000 },
+                 { data_in = 2000 * BLOCK }).data
+    end
+    assert.is_true(content(6) == content(1))
+    stop()
+  end)
+
+  it("come and go while they are copied to", function()
+    start(2)
+    add(1, 1)
+    add(2, 2)
+    local list = target(1) .. target(2)
+    local good, bad = 0, 0
+    for round = 1, 12 do
+      local tags = {}
+      for n = 1, 4 do
+        local one = lists.lid1(list, lists.segment(0, 1, 16000, 0, 0), n)
+        tags[n] = submit(1, make.extended_copy_lid1 { length = #one },
+                         { data_out = one })
+      end
+      if round % 3 == 0 then kernels[1].sim:tmr(5) end
+      shards:send(2, 2, round % 2 == 0 and "remove" or "stop")
+      reported(2, round % 2 == 0 and "remove" or "stop")
+      for _, tag in ipairs(tags) do
+        local status = result(1, tag).status
+        if status == 0 then good = good + 1 else bad = bad + 1 end
+      end
+      kernels[2].sim:close()
+      add(2, 2)
+    end
+    assert.equal(48, good + bad)
+    assert.is_true(bad > 0)
+    stop()
   end)
 end)
 

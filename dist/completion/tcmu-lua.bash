@@ -53,7 +53,7 @@ _tcmu_lua() {
 
   case $verb in
     serve) options="--shards --handler --memory --budget --poll --poll-limit
-      --sole --no-fast-path --verbose" ;;
+      --sole --third-party-copy --no-fast-path --verbose" ;;
     try) options="--size --block-size --shards --" ;;
     check) options="--size --block-size" ;;
     list) options="--names" ;;

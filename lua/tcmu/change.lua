@@ -52,12 +52,16 @@ function change.time_out(dev, fields)
   dev.handle():set("time_out", fields.cmd_time_out)
 end
 
-function change.wwn(dev, fields) dev.wwn = devs.wwn(fields) end
+function change.wwn(dev, fields)
+  dev.wwn = devs.wwn(fields)
+  devs.tell_designators(dev)
+end
 
 -- What port groups there are decides which commands there are.
 function change.alua(dev, fields)
   alua.set(dev, fields)
   dev.handle():set("routes", dispatch.routes(dev))
+  devs.tell_designators(dev)
 end
 
 return change

@@ -197,7 +197,8 @@ end
 -- @param options  { handlers = directories and files, shards = how many (or
 -- nil: one per processor), sole = answer for subtypes that nobody has,
 -- memory_limit = bytes of a Lua state (or nil), no_fast_path, poll = "auto",
--- "on" or "off", poll_limit = microseconds }
+-- "on" or "off", poll_limit = microseconds, third_party = EXTENDED COPY between
+-- devices }
 -- @return exit code: 0 after a clean stop, 1 otherwise
 function control.serve(options)
   core.raise_nofile()
@@ -219,6 +220,7 @@ function control.serve(options)
     no_fast_path = options.no_fast_path,
     poll = options.poll,
     poll_limit = options.poll_limit,
+    third_party = options.third_party,
   }
   local held = devices.new {
     netlink = nl,

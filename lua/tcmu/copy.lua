@@ -1,21 +1,25 @@
 --- EXTENDED COPY and RECEIVE COPY RESULTS (SPC-4 6.4, 6.17 to 6.25).
 --
--- Copies between ranges of blocks of this device; how a copy ended is kept
--- until somebody has asked.  Lists of all initiators are in one pot, since a
--- ring entry names none of them; and since a device is not told either when an
--- initiator is gone, which would end the keeping, nothing is kept for long.
+-- Copies between ranges of blocks of this device and of other disks of the
+-- process, see tcmu.copy_end; how a copy ended is kept until somebody has
+-- asked.  Lists of all initiators are in one pot, since a ring entry names none
+-- of them; and since a device is not told either when an initiator is gone,
+-- which would end the keeping, nothing is kept for long.
 
+local copy_end = require "tcmu.copy_end"
 local copy_list = require "tcmu.copy_list"
 local core = require "tcmu.core"
 local extent = require "tcmu.extent"
 local guard = require "tcmu.guard"
 local sense = require "tcmu.sense"
-local vpd = require "tcmu.vpd"
 
 local copy = {}
 
 local COPY_ABORTED <const> = 0x0A
-local UNREACHABLE <const> = sense.constant.COPY_TARGET_DEVICE_NOT_REACHABLE
+local ABORTED <const> = sense.new(COPY_ABORTED, 0, 0)
+local INEXACT <const> = sense.new(COPY_ABORTED, 0x26, 0x0A)
+local WRITE_REFUSED <const> = sense.constant.THIRD_PARTY_DEVICE_FAILURE
+local BAD_FIELD <const> = sense.constant.INVALID_FIELD_IN_PARAMETER_LIST
 -- ILLEGAL REQUEST with OPERATION IN PROGRESS: the list identifier is in use.
 local IN_USE <const> = sense.new(0x05, 0x00, 0x16)
 local IN_PROGRESS <const>, GOOD <const>, BAD <const> = 0, 1, 2
@@ -25,86 +29,98 @@ local CHECK_CONDITION <const> = 0x02
 
 -- Copying ---------------------------------------------------------------------
 
--- True if the designator is one of the device's own, in page 83h.
-local function is_this(dev, target)
-  local page = vpd.body(dev, 0x83) or ""
-  local at = 1
-  while at + 3 <= #page do
-    local code_set, kind, name = string.unpack(">BBxs1", page, at)
-    if code_set == target.code_set and kind & 0x3F == target.kind
-       and name == target.name then
-      return true
-    end
-    at = at + 4 + #name
-  end
-  return false
-end
-
 -- A failure of a segment: its number in the first bytes of COMMAND-SPECIFIC
 -- INFORMATION, its place by a field pointer (SPC-4 6.4.7).
-local function abort(number, segment, code)
-  local value = code or sense.new(COPY_ABORTED, 0, 0)
-  error(value:specific(number):at_param(segment.at))
+local function located(number, segment, value)
+  return value:specific(number - 1):at_param(segment.at)
 end
 
-local function check(dev, request)
-  local mine = {}
-  for i, target in ipairs(request.targets) do
-    mine[i - 1] = is_this(dev, target)
-  end
-  for number, segment in ipairs(request.segments) do
-    if not mine[segment.from] or not mine[segment.to] then
-      abort(number - 1, segment, UNREACHABLE)
+-- The ends that target descriptors name, by their numbers; and for those that
+-- cannot be reached, why.
+local function find_ends(self, dev, targets)
+  local ends, reasons, known = {}, {}, {}
+  for i, target in ipairs(targets) do
+    local found, why = copy_end.find(self, dev, target, known)
+    if found and found.block_size ~= target.block_size then
+      error(BAD_FIELD:at_param(target.block_size_at))
     end
-    for _, lba in ipairs { segment.source, segment.destination } do
-      if not pcall(extent.check, dev, lba, segment.blocks) then
-        abort(number - 1, segment)
-      end
+    ends[i - 1], reasons[i - 1] = found, why
+  end
+  return ends, reasons
+end
+
+-- The bytes of a segment, which counts blocks of its source or, with DC, of its
+-- destination (SPC-4 table 139).
+local function length_of(segment, source, destination)
+  local unit <const> = segment.by_destination and destination or source
+  return segment.blocks * unit.block_size
+end
+
+-- Why a segment cannot be copied, or nil.
+local function obstacle(segment, ends, reasons)
+  local source, destination = ends[segment.from], ends[segment.to]
+  if not source or not destination then
+    return reasons[segment.from] or reasons[segment.to]
+           or sense.constant.COPY_TARGET_DEVICE_NOT_REACHABLE
+  end
+  if not destination.writable then return WRITE_REFUSED end
+  local length <const> = length_of(segment, source, destination)
+  for _, place in ipairs { { source, segment.source },
+                           { destination, segment.destination } } do
+    local side, lba = place[1], place[2]
+    if length % side.block_size ~= 0 then return INEXACT end
+    if not pcall(extent.check, side, lba, length // side.block_size) then
+      return ABORTED
     end
   end
 end
 
--- One range over another of the same device; where they overlap from the end
--- that does not harm what is still to be read.
-local function move(self, dev, segment)
-  local size <const> = dev.block_size
-  local length <const> = segment.blocks * size
-  local from <const>, to <const> = segment.source * size,
-                                   segment.destination * size
-  local _ <close> = core.lock(self, to, length)
-  local parts = {}
-  for at, n in extent.chunks(dev, 0, length) do
-    parts[#parts + 1] = { at, n }
-  end
-  local first, last, step = 1, #parts, 1
-  if to > from then first, last, step = #parts, 1, -1 end
-  for i = first, last, step do
-    local at, n = parts[i][1], parts[i][2]
-    local buffer = core.buffer(n)
-    dev:read(buffer, from + at)
-    dev:write(buffer, to + at, false)
+-- Nothing is copied unless all can be.
+local function check(dev, request, ends, reasons)
+  for number, segment in ipairs(request.segments) do
+    local value = obstacle(segment, ends, reasons)
+    if value then error(located(number, segment, value)) end
+    if ends[segment.to].dev then extent.check_writable(dev) end
   end
 end
 
-local function do_segments(self, dev, request, record)
+local function move(segment, ends)
+  local source, destination = ends[segment.from], ends[segment.to]
+  local length <const> = length_of(segment, source, destination)
+  copy_end.move(source, destination, segment.source * source.block_size,
+                segment.destination * destination.block_size, length)
+  return length
+end
+
+local function do_segments(dev, request, ends, record)
   for number, segment in ipairs(request.segments) do
-    local ok, why = pcall(move, self, dev, segment)
+    local ok, result = pcall(move, segment, ends)
     if not ok then
-      record.failure = why
-      if sense.is(why) then error(why) end
-      core.log("error", dev.hba .. "/" .. dev.name, tostring(why))
-      abort(number - 1, segment)
+      if not sense.is(result) then
+        core.log("error", dev.hba .. "/" .. dev.name, tostring(result))
+        result = ABORTED
+      end
+      if result.key == COPY_ABORTED then
+        result = located(number, segment, result)
+      end
+      record.failure = result
+      error(result, 0)
     end
     record.segments = number
-    record.blocks = record.blocks + segment.blocks
+    record.bytes = record.bytes + result
   end
+  record.status = GOOD
 end
 
-local function perform(self, dev, request, record)
-  local ok, why = pcall(do_segments, self, dev, request, record)
-  record.status = ok and GOOD or BAD
+local ending <const> = { __close = function(record)
+  if record.status == IN_PROGRESS then record.status = BAD end
   record.ended = os.time()
-  if not ok then error(why, 0) end
+end }
+
+-- However it ends, and if it is cancelled, the record says so.
+local function perform(dev, request, ends, record)
+  local _ <close> = setmetatable(record, ending)
+  do_segments(dev, request, ends, record)
 end
 
 -- Forgets what has ended a while ago.
@@ -128,7 +144,7 @@ end
 -- A record of the copy; the oldest that has ended makes room.
 local function enter(dev, request)
   local record = { id = request.id, status = IN_PROGRESS, segments = 0,
-                   blocks = 0 }
+                   bytes = 0 }
   if not request.keep then return record end
   local copies = dev.copies or {}
   dev.copies = copies
@@ -146,14 +162,15 @@ local function extended_copy(self, cmd, layout, long)
   local dev <const> = cmd.dev
   local list = guard.parameters(cmd, layout)
   if list == "" then return end
-  local request = copy_list.read(dev, list, long)
-  check(dev, request)
-  if #request.segments > 0 then extent.check_writable(dev) end
+  local request = copy_list.read(list, long)
+  local ends, reasons = find_ends(self, dev, request.targets)
+  check(dev, request, ends, reasons)
   local record = enter(dev, request)
   if request.immed then
-    core.spawn(perform, self, dev, request, record)
+    -- What goes wrong then is for RECEIVE COPY STATUS.
+    core.spawn(pcall, perform, dev, request, ends, record)
   else
-    perform(self, dev, request, record)
+    perform(dev, request, ends, record)
   end
 end
 
@@ -178,10 +195,10 @@ local function asked(cmd, layout)
   return record
 end
 
---- RECEIVE COPY STATUS (LID1): SPC-4 table 238.  Counts are in blocks.
+--- RECEIVE COPY STATUS (LID1): SPC-4 table 238.
 function copy.status_lid1(_, cmd, layout)
   local record = asked(cmd, layout)
-  local count, unit = record.blocks * cmd.dev.block_size, 0
+  local count, unit = record.bytes, 0
   while count >> (10 * unit) > 0xFFFFFFFF do unit = unit + 1 end
   return string.pack(">I4BI2BI4", 8, record.status, record.segments, unit,
                      count >> (10 * unit))
@@ -199,7 +216,7 @@ function copy.status_lid4(_, cmd, layout)
     0, 0,
     record.status == BAD and CHECK_CONDITION or 0,
     #text, #text, 0,
-    record.blocks * cmd.dev.block_size, record.segments,
+    record.bytes, record.segments,
     ("\0"):rep(6)) .. text
 end
 

@@ -1,8 +1,9 @@
 --- The parameter list of EXTENDED COPY, checked and taken apart (SPC-4 6.4).
 --
 -- Both forms, LID1 and LID4, give the same: { id, keep, targets, segments }.
--- A target is the designator that names it; a segment { from, to (numbers of
--- targets), blocks, source, destination (LBAs), at (its place in the list) }.
+-- A target is the designator that names it with the block size that it is said
+-- to have; a segment { from, to (numbers of targets), blocks, by_destination
+-- (whose blocks), source, destination (LBAs), at (its place in the list) }.
 
 local sense = require "tcmu.sense"
 
@@ -48,7 +49,7 @@ local function long_header(list)
 end
 
 -- The designator in an identification descriptor (SPC-4 table 128).
-local function target(list, at, dev)
+local function target(list, at)
   local kind, flags = list:byte(at + 1, at + 2)
   if kind ~= IDENTIFICATION then
     error(sense.constant.UNSUPPORTED_TARGET_DESCRIPTOR_TYPE_CODE:at_param(at))
@@ -56,13 +57,16 @@ local function target(list, at, dev)
   if flags & 0x1F ~= 0 then           -- a disk is all that can be copied to
     error(BAD_FIELD:at_param(at + 1, 4))
   end
+  if flags & 0x20 ~= 0 then           -- NUL: no device at all
+    error(BAD_FIELD:at_param(at + 1, 5))
+  end
   local length = list:byte(at + 8)
   if length > 20 then error(BAD_FIELD:at_param(at + 7)) end
-  local block_size = string.unpack(">I3", list, at + 30)
-  if block_size ~= dev.block_size then error(BAD_FIELD:at_param(at + 29)) end
   return { code_set = list:byte(at + 5) & 0x0F,
            kind = list:byte(at + 6) & 0x3F,
-           name = list:sub(at + 9, at + 8 + length) }
+           name = list:sub(at + 9, at + 8 + length),
+           block_size = string.unpack(">I3", list, at + 30),
+           block_size_at = at + 29 }
 end
 
 -- SPC-4 table 139.
@@ -75,11 +79,12 @@ local function segment(list, at)
     string.unpack(">I2I2I2xxI2I8I8", list, at + 3)
   if length ~= SEGMENT_LENGTH - 4 then error(BAD_FIELD:at_param(at + 2)) end
   return { from = from, to = to, blocks = blocks, source = source,
+           by_destination = list:byte(at + 2) & 0x02 ~= 0,
            destination = destination, at = at }
 end
 
 --- Takes a list apart; raises for what is wrong with it.  `long` for LID4.
-function copy_list.read(dev, list, long)
+function copy_list.read(list, long)
   local head = (long and long_header or short_header)(list)
   local most <const> = copy_list.limits
   if head.targets + head.segments > most.descriptors then error(BAD_LENGTH) end
@@ -98,7 +103,7 @@ function copy_list.read(dev, list, long)
   local result = { id = head.id, keep = head.keep, immed = head.immed,
                    targets = {}, segments = {} }
   for at = head.length, first_segment - 1, TARGET_LENGTH do
-    result.targets[#result.targets + 1] = target(list, at, dev)
+    result.targets[#result.targets + 1] = target(list, at)
   end
   local at = first_segment
   while at < first_segment + head.segments do

@@ -10,6 +10,7 @@ local core = require "tcmu.core"
 local dispatch = require "tcmu.dispatch"
 local limits = require "tcmu.limits"
 local option = require "tcmu.option"
+local vpd = require "tcmu.vpd"
 
 local devs = {}
 
@@ -197,6 +198,11 @@ function devs.abilities(dev, h)
            flush = info.volatile_cache, zero = not info.read_only }
 end
 
+--- Tells C by which designators other devices may name this one: page 83h.
+function devs.tell_designators(dev)
+  dev.handle():set("designators", vpd.body(dev, 0x83) or "")
+end
+
 --- Tells C what depends on the handler, all of it between two commands.
 function devs.publish_handler(dev, handle)
   local h <const> = dev.handler
@@ -212,6 +218,7 @@ function devs.publish_handler(dev, handle)
   handle:set("write", h.write)
   handle:set("routes", routes)
   handle:set("shortcuts", shortcuts)
+  devs.tell_designators(dev)
 end
 
 --- Tells C all that it has to know.

@@ -1,9 +1,9 @@
 --- One device in its handler's state: what C calls to open, change and close
 --- it.
 --
--- C gets from `device.load` a program { open, close, change, prepare, settle,
--- fail, store_error, reason } for the handler; it calls open, close and change
--- as tasks that may wait, the others under pcall.
+-- C gets from `device.load` a program { open, close, change, serve, prepare,
+-- settle, fail, store_error, reason } for the handler; it calls open, close,
+-- change and serve as tasks that may wait, the others under pcall.
 
 local change = require "tcmu.change"
 local core = require "tcmu.core"
@@ -67,6 +67,7 @@ function device.load(path)
       if verb == "reload" then return reload.apply(program, dev, fields) end
       return change[verb](dev, fields)
     end,
+    serve = function(...) return require("tcmu.copy_serve")(...) end,
     prepare = function(dev, fields)
       return reload.prepare(program, dev, fields)
     end,

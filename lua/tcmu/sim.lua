@@ -26,7 +26,8 @@ local Device = {}
 Device.__index = Device
 
 --- A process with shards but without threads: { shards =, memory_limit =,
--- no_fast_path =, poll =, poll_limit =, poll_cost = }.  Its devices go to the shards in turn.
+-- no_fast_path =, poll =, poll_limit =, poll_cost =, third_party = }.  Its
+-- devices go to the shards in turn.
 function sim.host(options)
   options = options or {}
   local host = setmetatable({ shards = {}, devices = {}, reports = {},
@@ -36,6 +37,7 @@ function sim.host(options)
       memory_limit = options.memory_limit,
       no_fast_path = options.no_fast_path, poll = options.poll,
       poll_limit = options.poll_limit, poll_cost = options.poll_cost,
+      third_party = options.third_party, beside = host.shards[1],
     }
   end
   return host
@@ -60,6 +62,19 @@ local function gather(host)
   end
 end
 
+-- One time for all shards: moves it to the next timer of any; false if there
+-- is none.
+local function advance(host)
+  local next_due
+  for _, shard in ipairs(host.shards) do
+    local due = shard:due()
+    if due and (not next_due or due < next_due) then next_due = due end
+  end
+  if not next_due then return false end
+  for _, shard in ipairs(host.shards) do shard:advance(next_due) end
+  return true
+end
+
 -- Turns the shards until `over()`: real I/O is waited for, virtual time jumps.
 -- False if nothing can happen any more.
 local function run(host, over)
@@ -74,10 +89,7 @@ local function run(host, over)
     if busy then
       busy:turn(#host.shards == 1)
     else
-      local moved = false
-      for _, shard in ipairs(host.shards) do
-        moved = shard:advance() or moved
-      end
+      local moved = advance(host)
       gather(host)
       if over() then return true end
       -- What was closed in one turn of the loop is reported in the next.

@@ -31,6 +31,9 @@ return {
       :description "The longest such while, in microseconds."
     command:flag "--sole"
       :description "Refuse devices of handlers that nobody has."
+    command:flag "--third-party-copy"
+      :description("Let EXTENDED COPY go from one device to another: who may "
+                   .. "use one may then read and write all.")
     command:flag "--no-fast-path"
       :description "Serve READ and WRITE in Lua too, for comparison."
     command:flag "-v --verbose":description "Log more."
@@ -49,6 +52,7 @@ return {
       handlers = places, shards = args.shards, sole = args.sole or false,
       memory_limit = args.memory or core.memory() // 4,
       no_fast_path = args.no_fast_path or false,
+      third_party = args.third_party_copy or false,
       poll = args.poll, poll_limit = args.poll_limit,
     }
   end,
