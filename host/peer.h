@@ -6,7 +6,7 @@
  * to the other shard, is served there by a task of the device, and comes back
  * as its own answer:
  *
- *   asks, waits --post--> inbox --> task of the device --post--> inbox --> wakes
+ *   asks, waits --> inbox --> task of the device --> inbox --> is woken
  *
  * A letter always comes back, also from a device that is gone or hangs; if
  * nobody waits for it any more, it is thrown away.

@@ -204,7 +204,8 @@ describe("EXTENDED COPY between two devices", function()
     local tape = add("handlers/tape.lua", {
       options = "path=" .. path })
     local zoned = add("handlers/zoned.lua", {
-      size = 64 << 20, options = "zone_size=4M;create=yes;path=" .. path .. "z" })
+      size = 64 << 20,
+      options = "zone_size=4M;create=yes;path=" .. path .. "z" })
     for _, odd in ipairs { tape, zoned } do
       odd.block_size = BLOCK
       for _, list in ipairs { list_for(a, odd, 1, 0, 0),
@@ -216,6 +217,7 @@ describe("EXTENDED COPY between two devices", function()
     assert.has.sense(copy(a, list_for(a, ro, 1, 0, 0)), FAILURE)
     assert.is.good(copy(a, list_for(ro, a, 1, 0, 0)))
     assert.equal(("\0"):rep(BLOCK), read(a, 0, 1))
+    for _, rest in ipairs { "", "z", "z.zones" } do os.remove(path .. rest) end
   end)
 
   it("refuses ranges and block sizes that the other device has not", function()

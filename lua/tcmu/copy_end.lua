@@ -2,10 +2,10 @@
 --
 -- Another device lives on a shard and in a Lua state of its own, and is reached
 -- by letters (host/peer.h): "read these bytes", "write these".  Nothing can
--- wait in a circle, whoever copies whatever to whom: a range is locked by its own
--- device only, to write bytes that are there already or can be read from that
--- same device; so who holds one waits for a store, never for a letter.  Reads
--- take no lock.
+-- wait in a circle, whoever copies whatever to whom: a range is locked on its own
+-- device only, to write bytes that are there already or are read from that same
+-- device; so who holds one waits for a store, never for a letter.  Reads take no
+-- lock.
 --
 -- A ring entry names no initiator, and reservations and LUN masking are the
 -- kernel's.  So which devices an initiator may use is not known here: only an
@@ -24,6 +24,7 @@ local copy_end = {}
 local UNREACHABLE <const> = sense.constant.COPY_TARGET_DEVICE_NOT_REACHABLE
 local WRONG_TYPE <const> = sense.constant.INCORRECT_COPY_TARGET_DEVICE_TYPE
 local FAILURE <const> = sense.constant.THIRD_PARTY_DEVICE_FAILURE
+local COPY_OUT <const> = scsi.THIRD_PARTY_COPY_OUT
 local OPCODES <const> = { read = scsi.READ_16, write = scsi.WRITE_16 }
 local FACTS <const> = ">I8I8I4B"
 local ENODEV <const> = 19
@@ -35,8 +36,8 @@ local ASSOCIATION <const> = 0x30    -- of a designator: 0 is the logical unit
 --- True if the device can be copied from or to at all: disks, unless their
 -- handler has switched copying off.
 function copy_end.suits(dev)
-  local own <const> = dev.handler.on and dev.handler.on[scsi.THIRD_PARTY_COPY_OUT]
-  return own ~= false and dev.kind.on[scsi.THIRD_PARTY_COPY_OUT] ~= nil
+  local own <const> = dev.handler.on and dev.handler.on[COPY_OUT]
+  return own ~= false and dev.kind.on[COPY_OUT] ~= nil
 end
 
 --- Raises unless the device can "read" or "write" these bytes now.

@@ -198,8 +198,10 @@ function devs.abilities(dev, h)
            flush = info.volatile_cache, zero = not info.read_only }
 end
 
---- Tells C by which designators other devices may name this one: page 83h.
+--- Tells C by which designators other devices of the process find this one,
+-- where they may: those of page 83h.
 function devs.tell_designators(dev)
+  if not core.peer.allowed() or not dev.kind.vpd then return end
   dev.handle():set("designators", vpd.body(dev, 0x83) or "")
 end
 
