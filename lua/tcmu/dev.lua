@@ -11,6 +11,7 @@ local dispatch = require "tcmu.dispatch"
 local limits = require "tcmu.limits"
 local option = require "tcmu.option"
 local vpd = require "tcmu.vpd"
+require "tcmu.command"
 
 local devs = {}
 

@@ -110,8 +110,9 @@ for _, opcode in ipairs {
   0x35, 0x91,                       -- SYNCHRONIZE CACHE
   0x41, 0x93,                       -- WRITE SAME
   0x42,                             -- UNMAP
-  0x7F,                             -- the same with 32 bytes
 } do direct[opcode] = true end
+-- READ (32), VERIFY (32), WRITE (32), WRITE SAME (32)
+direct[0x7F] = { [0x09] = true, [0x0A] = true, [0x0B] = true, [0x0D] = true }
 
 return {
   name = "disk",

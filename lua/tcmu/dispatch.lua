@@ -163,7 +163,9 @@ function dispatch.shortcuts(dev)
   if not dev.removable then route(scsi.TEST_UNIT_READY, "ready") end
   if dev.store then
     for opcode, ability in pairs(FROM_STORE) do
-      if dev.can[ability] then route(opcode, "store") end
+      if dev.can[ability] and not (ability == "flush" and dev.lost_flush) then
+        route(opcode, "store")
+      end
     end
     return shortcuts
   end

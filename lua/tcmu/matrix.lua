@@ -55,6 +55,12 @@ local function code_of(layout)
   return ("%02Xh/%02Xh"):format(layout.opcode, layout.action)
 end
 
+local function is_direct(kind, opcode, action)
+  local direct = kind.direct and kind.direct[opcode]
+  if type(direct) == "table" then return direct[action] end
+  return direct
+end
+
 --- The list for a device kind such as tcmu.disk.
 function matrix.text(kind)
   local dev = example(kind)
@@ -68,7 +74,7 @@ function matrix.text(kind)
     local ours = offer.has(dev, entry.opcode, entry.action)
     local who = "the kernel"
     if ours then
-      who = kind.direct and kind.direct[entry.opcode] and "C or Lua" or "Lua"
+      who = is_direct(kind, entry.opcode, entry.action) and "C or Lua" or "Lua"
     end
     local yes, no = fields(layout)
     out[#out + 1] = ("| %s | %s | %s | %s | %s | %s | %s |"):format(

@@ -58,29 +58,29 @@ function sbc.write_atomic(_, cmd, layout)
   write(cmd, layout, limits.of(cmd.dev).atomic)
 end
 
-local SYNCHRONIZE_CACHE <const> = { 0x35, 0x91 }
+-- Keeps why a flush has failed, or nil: while there is something to tell, no
+-- SYNCHRONIZE CACHE is served in C.
+local function keep_lost_flush(dev, why)
+  dev.lost_flush = why
+  dev.handle():set("shortcuts", dispatch.shortcuts(dev))
+end
 
--- Nobody waits for this flush.  If it fails, the next SYNCHRONIZE CACHE tells,
--- which then comes here instead of being served in C.  That is where an
--- initiator asks whether its data are safe; a deferred error (SPC-4 4.5.7)
--- would hit any command, and Linux just sends that one again.
+-- Nobody waits for this flush.  If it fails, the next SYNCHRONIZE CACHE tells.
+-- That is where an initiator asks whether its data are safe; a deferred error
+-- (SPC-4 4.5.7) would hit any command, and Linux just sends that one again.
 local function flush_unattended(dev, offset, length)
   local ok, why = pcall(dev.flush, dev, offset, length)
   if ok then return end
   core.log("error", dev.hba .. "/" .. dev.name, ("a flush has failed whose "
     .. "command was answered before (IMMED): %s"):format(
     type(why) == "table" and why.message or tostring(why)))
-  dev.lost_flush = why
-  for _, opcode in ipairs(SYNCHRONIZE_CACHE) do
-    dev.handle():route(opcode, "lua")
-  end
+  keep_lost_flush(dev, why)
 end
 
 local function tell_lost_flush(dev)
   local why <const> = dev.lost_flush
   if not why then return end
-  dev.lost_flush = nil
-  dispatch.shortcuts(dev, dev.handle())
+  keep_lost_flush(dev, nil)
   error(why, 0)
 end
 
