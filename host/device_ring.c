@@ -12,7 +12,7 @@
 #include "cmd.h"
 #include "log.h"
 #include "peer.h"
-#include "poll.h"
+#include "poller.h"
 
 enum {
   DRAIN_MAX = 256,              /* commands in one pass over a ring */

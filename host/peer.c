@@ -103,9 +103,9 @@ static void come_home(struct peer *p, struct letter *m)
   struct device *d;
   struct call *call;
 
-  LIST_FOREACH(call, &p->calls, link)
-    if (call->ticket == m->ticket)
-      break;
+  call = LIST_FIRST(&p->calls);
+  while (call && call->ticket != m->ticket)
+    call = LIST_NEXT(call, link);
   if (!call) {
     free(m);
     return;

@@ -15,7 +15,7 @@
 #include <sys/queue.h>
 #include <uv.h>
 
-#include "poll.h"
+#include "poller.h"
 #include "timer.h"
 
 struct device;

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "poll.h"
+#include "poller.h"
 
 struct message;
 struct shards;

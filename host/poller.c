@@ -1,11 +1,11 @@
-/* poll.c - see poll.h.
+/* poller.c - see poller.h.
  *
  * Staying awake is an active uv_idle_t: the loop then never sleeps, and looks
  * at everything else between two slices of looking at rings.  A slice lasts no
  * longer than a wake-up would, so nothing else comes later than it would have.
  */
 #define _GNU_SOURCE             /* CPU_COUNT */
-#include "poll.h"
+#include "poller.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -161,19 +161,16 @@ static void on_spin(uv_idle_t *h)
   struct poller *p = h->data;
   uint64_t began = uv_hrtime(), now = began;
   bool store_works = false;
-  struct device *d;
+  struct device *d = NULL;
 
   while (now - p->last < p->window) {
-    for (int i = 0; i < LOOKS; i++) {
-      d = look(p, &store_works);
-      if (d) {
-        device_drain(d);
-        return;
-      }
+    for (int i = 0; i < LOOKS && !(d = look(p, &store_works)); i++) {
       if (store_works)
         return;
       relax();
     }
+    if (d)
+      device_drain(d);
     now = uv_hrtime();
     if (now - began >= p->slice)
       return;
@@ -183,6 +180,7 @@ static void on_spin(uv_idle_t *h)
   fall_asleep(p);
 }
 
+/* At least one processor is left to the initiators. */
 static void stay_awake(struct poller *p)
 {
   if (atomic_fetch_add(&awake, 1) >= p->most) {

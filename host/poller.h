@@ -1,4 +1,4 @@
-/* poll.h - waits for the next command awake, where sleeping would cost more.
+/* poller.h - waits for the next command awake, where sleeping would cost more.
  *
  * To wake a sleeping thread takes a few microseconds on hardware and up to a
  * millisecond on an emulated processor; an initiator that waits for each answer
@@ -12,8 +12,8 @@
  * The window follows what a wake-up costs on this machine, which is measured
  * once.  In POLL_AUTO a shard stays awake only as long as that pays.
  */
-#ifndef POLL_H
-#define POLL_H
+#ifndef POLLER_H
+#define POLLER_H
 
 #include <stdbool.h>
 #include <stdint.h>
