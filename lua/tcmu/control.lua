@@ -17,6 +17,7 @@ local keep = require "tcmu.keep"
 local luns = require "tcmu.luns"
 local processes = require "tcmu.processes"
 local recovery = require "tcmu.recovery"
+local refresh = require "tcmu.refresh"
 local uv = require "luv"
 
 local control = {}
@@ -176,7 +177,7 @@ end
 function Server:watch_luns(io)
   luns.start {
     root = configfs.ROOT, io = io, log = core.log,
-    changed = function(who) self.devices:refresh_groups(who) end,
+    changed = function(who) refresh.groups(self.devices, who) end,
   }
 end
 

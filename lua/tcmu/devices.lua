@@ -13,9 +13,8 @@
 local catalog = require "tcmu.catalog"
 local configfs = require "tcmu.configfs"
 local jobs = require "tcmu.jobs"
-local port_groups = require "tcmu.port_groups"
+local refresh = require "tcmu.refresh"
 local uio = require "tcmu.uio"
-local watch = require "tcmu.watch"
 
 local ENOENT <const> = 2
 local EINVAL <const> = 22
@@ -138,7 +137,7 @@ function Devices:message(message)
     return
   end
   if message.verb == "set_port_groups" then
-    self:set_port_groups(record, message.why)
+    refresh.set_groups(self, record, message.why)
     return
   end
   local wake = table.remove(record.asked[message.verb] or {}, 1)
@@ -146,96 +145,6 @@ function Devices:message(message)
 end
 
 --- Attaching -----------------------------------------------------------------
-
--- Tells the shard some values again.  Several writes in a row make one job.
-function Devices:refresh(record, verb, read)
-  if record.stale[verb] then return end
-  record.stale[verb] = true
-  record.jobs:submit(function()
-    record.stale[verb] = nil
-    local fields = not record.gone and read()
-    if not fields or record.gone or record.state ~= "serving" then return end
-    local status, why = self:ask(record, verb, fields)
-    if status ~= 0 then self.log("warning", record.who, why or verb) end
-  end)
-end
-
--- The groups, and whether they are other than the shard knows.
-local function read_groups(record)
-  local found = port_groups.read(record.configfs)
-  local text = (found.groups or "") .. "|" .. (found.port or "")
-  local new <const> = text ~= record.port_groups
-  record.port_groups = text
-  return found, new
-end
-
---- Has the target port groups of a device read again.
--- @param who  "user_0/NAME"; it may be nobody's we know
-function Devices:refresh_groups(who)
-  for _, record in pairs(self.by_id) do
-    if record.who == who then
-      self:refresh(record, "alua", function()
-        local found, new = read_groups(record)
-        return new and found
-      end)
-    end
-  end
-end
-
---- What SET TARGET PORT GROUPS wants: "ID STATE;..."; the shard hears how it
--- went.
-function Devices:set_port_groups(record, text)
-  record.jobs:submit(function()
-    local status, why = 0, nil
-    for id, state in text:gmatch("(%d+) (%d+)") do
-      local ok, message, code = port_groups.set(record.configfs, tonumber(id),
-                                                tonumber(state))
-      if not ok then
-        status, why = code, message
-        break
-      end
-    end
-    local fields = read_groups(record)
-    fields.set, fields.why = status, why
-    self:ask(record, "alua", fields)
-  end)
-end
-
-local function groups_written(self, record)
-  self:refresh_groups(record.who)
-  record.jobs:submit(function()
-    if record.gone then return end
-    for _, who in ipairs(port_groups.peers(record.configfs)) do
-      self:refresh_groups(who)
-    end
-  end)
-end
-
--- In a job.
-local function watch_writes(self, record)
-  local function changed(directory, file)
-    if directory == "wwn" then
-      self:refresh(record, "wwn", function() return record.configfs:wwn() end)
-    elseif directory == "alua" then
-      record.watch:below(file)
-      self:refresh_groups(record.who)
-    elseif directory:find("^alua/") then
-      groups_written(self, record)
-    elseif file == "alua_support" then
-      self:refresh_groups(record.who)
-    elseif file == "cmd_time_out" then
-      self:refresh(record, "time_out", function()
-        local seconds = record.configfs:number("attrib/cmd_time_out")
-        return seconds and { cmd_time_out = seconds }
-      end)
-    end
-  end
-  record.watch = watch.start(record.configfs, { "wwn", "attrib", "alua" },
-                             "alua", jobs.callback(self.log, changed))
-  for _, group in ipairs(port_groups.names(record.configfs)) do
-    record.watch:below(group)
-  end
-end
 
 -- What the shard must know; nil, message if the device cannot be served.
 function Devices:describe(record)
@@ -248,7 +157,7 @@ function Devices:describe(record)
 
   local fields = record.configfs:wwn()
   for key, value in pairs(facts) do fields[key] = value end
-  local groups = read_groups(record)
+  local groups = refresh.read_groups(record)
   fields.groups, fields.port = groups.groups, groups.port
   fields.handler, fields.options_text =
     catalog.resolve(self.handlers, record.config)
@@ -272,7 +181,7 @@ end
 -- @return 0; or -errno, message
 function Devices:attach(record)
   -- First the watch, then the values: a write between them is seen twice.
-  watch_writes(self, record)
+  refresh.watch(self, record)
   local fields, why = self:describe(record)
   if not fields then return -EINVAL, why end
   want_aborts(self, record)
