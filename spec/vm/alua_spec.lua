@@ -35,13 +35,13 @@ describe("target port groups", function()
       if id then
         group = { ports = {} }
         found[tonumber(id)] = group
+      elseif group then
+        local state = line:match "asymmetric access state : (0x%x+)"
+        local status = line:match "status code : (0x%x+)"
+        group.state = tonumber(state) or group.state
+        group.status = tonumber(status) or group.status
+        table.insert(group.ports, tonumber(line:match "^%s+(0x%x+)%s*$"))
       end
-      local state = line:match "target port group asymmetric access state : (0x%x+)"
-      if state then group.state = tonumber(state) end
-      group = group or {}
-      group.status = tonumber(line:match "status code : (0x%x+)") or group.status
-      local port = line:match "Relative target port id: (0x%x+)"
-      if port then table.insert(group.ports, tonumber(port)) end
     end
     return found
   end
@@ -154,6 +154,10 @@ describe("target port groups", function()
     guest.wait_for("TPGS=0", 20, function()
       return guest.sh("sg_inq %s", disk.sg):find "TPGS=0"
     end)
+    -- If the core answered it, it would not ask us.
+    local status, output = guest.try("sg_rtpg %s", disk.sg)
+    assert.not_equal(0, status)
+    assert.matches("unsupported service action", output)
   end)
 
   it("do not keep a device from going while they are written to", function()
