@@ -129,7 +129,10 @@ end
 
 --- Forgets all of a device that is no more.
 -- @param device  { hba = "user_0", name = }
-function keep.remove(device) os.remove(path_of(device)) end
+function keep.remove(device)
+  os.remove(path_of(device))
+  os.remove(path_of(device) .. ".new")
+end
 
 --- Makes the directory where systemd has not, for control.
 -- @return true; or nil and a message if nothing can be kept
