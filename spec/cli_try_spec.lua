@@ -192,6 +192,30 @@ opcodes]])
     assert.matches("READ %(16%) reads 65536 blocks from LBA 0", r.out)
   end)
 
+  it("loads the handler's file again, which a mistake does not harm", function()
+    -- An editor that is the handler itself.
+    local path = cli.handler("edited", [[
+      open = function() return { kept = "kept" } end,
+      on = { [0xC1] = function(_, cmd)
+        local path = debug.getinfo(1, "S").source:sub(2)
+        local f <close> = assert(io.open(path, "w"))
+        f:write('local tcmu = require "tcmu"\n return tcmu.handler { name = '
+                .. '"edited", on = { [0xC2] = function(self) return self.kept '
+                .. 'end }, ' .. (cmd:u8(1) == 1 and "raed = 1" or "") .. ' }')
+      end }]])
+    local r = script(path, [[
+cdb c101 0000 0000 0000 0000
+reload
+cdb c200 0000 0000 0000 0000
+cdb c100 0000 0000 0000 0000
+reload
+cdb c200 0000 0000 0000 0000]], "--shards 2")
+    assert.equal(0, r.status)
+    assert.matches("> reload\nNot reloaded.*unknown key 'raed'.*"
+                   .. "> cdb c2[^>]*INVALID COMMAND OPERATION CODE.*"
+                   .. "> reload\nReloaded%..*> cdb c2[^>]*|kept", r.out)
+  end)
+
   it("sends any CDB, with a text as Data-Out", function()
     local path = cli.handler("echo", STORE .. [[
       on = { [0xC0] = function(self, cmd) self.kept = cmd.data:get() end,

@@ -267,3 +267,37 @@ describe("lesson 11, oracle", function()
     assert.equal("N", dev:cmd(ours(0xD1, 0, 1)).data)
   end)
 end)
+
+describe("lesson 12, upgrade", function()
+  -- Opens a copy of the lesson, which its reader may edit.
+  local function lesson()
+    local path <const> = os.tmpname()
+    local source
+    do
+      local f <close> = assert(io.open "examples/12-upgrade.lua")
+      source = f:read("a")
+    end
+    local function put(page)
+      local text, found = source:gsub("(PAGE <const> = )4096", "%1" .. page)
+      assert(found == 1)
+      local f <close> = assert(io.open(path, "w"))
+      f:write(text)
+    end
+    put(4096)
+    finally(function() os.remove(path) end)
+    return assert(sim.device(path, { size = 1 << 20 })), put
+  end
+
+  it("keeps what was written when its pages change their length", function()
+    local dev <close>, put = lesson()
+    for lba = 0, 99, 3 do write(dev, lba, "block " .. lba) end
+    for _, page in ipairs { 8192, 1024, 65536, 4096 } do
+      put(page)
+      assert.is_true(dev:reload())
+      for lba = 0, 99, 3 do
+        local text <const> = "block " .. lba
+        assert.equal(text, read(dev, lba).data:sub(1, #text))
+      end
+    end
+  end)
+end)

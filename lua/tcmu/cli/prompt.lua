@@ -149,6 +149,11 @@ local COMMANDS <const> = {
       s.current = n
       print(("device %d of %d"):format(n, #s.devices))
     end },
+  { "reload", "", "the handler's file again; the devices stay open",
+    function(s, _, rest)
+      done(rest)
+      s:reload()
+    end },
   { "guide", "", "the guided tour",
     function(s, found, rest)
       done(rest)

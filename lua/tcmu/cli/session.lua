@@ -100,6 +100,14 @@ function Session:send(bytes, data)
   return result
 end
 
+--- Loads the handler's file again and says how that went.
+function Session:reload()
+  io.stdout:flush()
+  local ok, why = self.host:reload()
+  print(ok and "Reloaded."
+        or "Not reloaded, the handler in service stays: " .. why)
+end
+
 --- Closes the devices.
 function Session:close()
   io.stdout:flush()
