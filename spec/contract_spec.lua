@@ -53,6 +53,8 @@ describe("a handler's table", function()
     assert.matches("'open' must be a function, not a table",
                    refusal "open = {}")
     assert.matches("'about' must be a string", refusal "about = 42")
+    assert.matches("'version' must be a string", refusal "version = 2")
+    assert.matches("'upgrade' must be a function", refusal "upgrade = '2'")
     assert.matches("'on' must be a table", refusal "on = print")
   end)
 
