@@ -11,7 +11,7 @@ local dispatch = require "tcmu.dispatch"
 local limits = require "tcmu.limits"
 local option = require "tcmu.option"
 local vpd = require "tcmu.vpd"
-require "tcmu.command"
+require "tcmu.command"              -- its split is the stand-in's too
 
 local devs = {}
 

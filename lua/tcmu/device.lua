@@ -11,7 +11,6 @@ local devs = require "tcmu.dev"
 local failure = require "tcmu.failure"
 local handler = require "tcmu.handler"
 local reload = require "tcmu.reload"
-require "tcmu.command"
 
 local device = {}
 
