@@ -3,14 +3,15 @@
 
 #include "cmd.h"
 #include "device.h"
+#include "peer.h"
 #include "task.h"
 
-/* Held commands are the youngest: behind the first there are no others. */
+/* Held commands are the youngest: if the first is one, all are. */
 static bool quiet(const struct device *d)
 {
   const struct cmd *c = TAILQ_FIRST(&d->outstanding);
 
-  return !c || c->held;
+  return (!c || c->held) && !peer_at_work(d);
 }
 
 bool hold_begin(struct device *d, struct task *t)
@@ -50,4 +51,5 @@ void hold_end(struct device *d)
     if (c->held)
       cmd_resume(c);
   }
+  peer_resume(d);
 }

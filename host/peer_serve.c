@@ -11,6 +11,7 @@
 
 #include "bind_buffer.h"
 #include "device.h"
+#include "hold.h"
 #include "log.h"
 #include "peer.h"
 #include "state.h"
@@ -99,6 +100,7 @@ static void served(struct task *t, enum task_end how, lua_State *L)
   m->bytes = NULL;
   peer_answer(d->shard->peer, m, rc);
   device_quiet(d);
+  hold_look(d);
 }
 
 void peer_serve(struct peer *p, struct letter *m)
@@ -135,7 +137,32 @@ void peer_serve(struct peer *p, struct letter *m)
     memcpy(m->bytes, m->data, m->len);
   lua_pushvalue(t->co, -1);
   m->buffer_ref = luaL_ref(t->co, LUA_REGISTRYINDEX);
-  task_run(t, 4);
+  t->nargs = 4;
+  if (!d->held)
+    task_run(t, t->nargs);
+}
+
+bool peer_at_work(const struct device *d)
+{
+  struct task *t;
+
+  LIST_FOREACH(t, &d->tasks, sibling)
+    if (t->done == served && t->started)
+      return true;
+  return false;
+}
+
+void peer_resume(struct device *d)
+{
+  struct letter *m, *next;
+
+  if (!d->shard->peer)
+    return;
+  for (m = LIST_FIRST(&d->shard->peer->served); m; m = next) {
+    next = LIST_NEXT(m, served);
+    if (m->task->dev == d && !m->task->started)
+      task_run(m->task, m->task->nargs);
+  }
 }
 
 void peer_break_off(struct peer *p, const struct letter *m)

@@ -222,6 +222,75 @@ describe("a reload", function()
     end)
   end)
 
+  describe("of a device that another one copies to", function()
+    local lists = require "spec.copy_lists"
+    local BODY <const> = [[version = "%s",
+      open = function(dev) return { all = tcmu.buffer(dev.size) } end,
+      read = function(self, cmd, offset, length)
+        cmd.data:copy(0, self.all, offset, length)
+      end,
+      write = function(self, cmd, offset)
+        tcmu.sleep(1000)
+        if self.version ~= %s then tcmu.log("half upgraded", "error") end
+        self.all:copy(offset, cmd.data)
+      end,
+      upgrade = function(self)
+        tcmu.sleep(1000)
+        local all = tcmu.buffer(#self.all)
+        all:copy(0, self.all)
+        return { all = all, version = %s }
+      end]]
+    local from, dev, source, list
+
+    local function target(one)
+      return lists.target(lists.designators(one:cmd(scsi.cdb.inquiry {
+        evpd = true, page_code = 0x83, length = 255 }).data)[2], BLOCK)
+    end
+
+    local function submit_copy()
+      return from:submit(scsi.cdb.extended_copy_lid1 { length = #list }, list)
+    end
+
+    before_each(function()
+      host:close()
+      host = sim.host { third_party = true }
+      put(BODY:format("1", "nil", "nil"))
+      from = assert(host:device("handlers/ram.lua",
+                                { size = 1 << 20, serial = "aaaa0001" }))
+      dev = open { serial = "aaaa0002" }
+      list = lists.lid1(target(from) .. target(dev),
+                        lists.segment(0, 1, 8, 0, 16))
+      source = lists.numbered(8)
+      from:cmd(scsi.cdb.write_16 { lba = 0, blocks = 8 }, source)
+      put(BODY:format("2", "2", "2"))
+    end)
+    after_each(function()
+      assert.equal(source, dev:cmd(read(16, 8)).data)
+      assert.equal(("\0"):rep(BLOCK), dev:cmd(read(15, 1)).data)
+    end)
+
+    it("waits for what the other has begun", function()
+      local copying = submit_copy()
+      turns(dev)
+      local over = begin(dev)
+      assert.is_nil(copying.result)
+      assert.equal(0, over())
+      assert.is.good(copying.result)
+      assert.equal(2.0, dev:now())
+    end)
+
+    it("holds what the other asks meanwhile", function()
+      local over = begin(dev)
+      local copying = submit_copy()
+      turns(dev)
+      assert.is_nil(copying.result)
+      assert.equal(0, over())
+      assert.is_nil(copying.result)
+      assert.is.good(dev:wait(copying))
+      assert.equal(2.0, dev:now())
+    end)
+  end)
+
   describe("with upgrade", function()
     local OLD <const> = [[version = "1.0",
       open = function(dev) return { dev = dev, n = 1 } end,
