@@ -10,6 +10,7 @@
 #include "bind_wait.h"
 #include "cmd.h"
 #include "device.h"
+#include "hold.h"
 #include "lock.h"
 #include "log.h"
 #include "state.h"
@@ -205,15 +206,15 @@ static void spawned_done(struct task *t, enum task_end how, lua_State *L)
 {
   const char *text;
 
-  if (how != TASK_FAILED)
-    return;
-  text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "no traceback";
-  log_error(t->dev->name, "in tcmu.spawn: %s", text);
+  if (how == TASK_FAILED) {
+    text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1)
+                                          : "no traceback";
+    log_error(t->dev->name, "in tcmu.spawn: %s", text);
+  }
+  hold_look(t->dev);
 }
 
-/* tcmu.spawn(f, ...): runs f(...) beside the rest of the device, until it ends
- * or the device goes.  It works for no command.  Does not wait. */
-static int l_spawn(lua_State *L)
+static int spawn(lua_State *L, bool awaited)
 {
   struct task *now = task_running(), *t;
   int nargs = lua_gettop(L) - 1;
@@ -225,10 +226,25 @@ static int l_spawn(lua_State *L)
   if (!t || !lua_checkstack(t->co, nargs + 1))
     return luaL_error(L, "spawn: out of memory");
   t->listed = true;
+  t->awaited = awaited;
   LIST_INSERT_HEAD(&now->dev->tasks, t, sibling);
   lua_xmove(L, t->co, nargs + 1);
   task_run_later(t, nargs);
   return 0;
+}
+
+/* tcmu.spawn(f, ...): runs f(...) beside the rest of the device, until it ends
+ * or the device goes.  It works for no command.  Does not wait. */
+static int l_spawn(lua_State *L)
+{
+  return spawn(L, false);
+}
+
+/* core.background(f, ...): the same for what a command has left to be done: a
+ * reload waits for its end as for the command's. */
+static int l_background(lua_State *L)
+{
+  return spawn(L, true);
 }
 
 struct lock_ud {
@@ -323,6 +339,7 @@ static int l_lock_close(lua_State *L)
 static const luaL_Reg functions[] = {
   { "all", l_all },
   { "await", l_await },
+  { "background", l_background },
   { "lock", l_lock },
   { "sleep", l_sleep },
   { "spawn", l_spawn },

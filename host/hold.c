@@ -10,8 +10,12 @@
 static bool quiet(const struct device *d)
 {
   const struct cmd *c = TAILQ_FIRST(&d->outstanding);
+  const struct task *t;
 
-  return (!c || c->held) && !peer_at_work(d);
+  LIST_FOREACH(t, &d->tasks, sibling)
+    if (t->awaited)
+      return false;
+  return !c || c->held;
 }
 
 bool hold_begin(struct device *d, struct task *t)

@@ -2,8 +2,9 @@
  *
  * While a device is held, commands that come are taken from the ring but do
  * not begin, nor do requests of other devices (peer.h); what came before goes
- * on.  Once that is over nothing of the handler runs but the task that holds
- * the device, and what tcmu.spawn has started.  What is held can be aborted and
+ * on, and what the host does behind a command (core.background).  Once that is
+ * over nothing of the handler runs but the task that holds the device, and what
+ * tcmu.spawn has started.  What is held can be aborted and
  * runs out of time as ever.
  */
 #ifndef HOLD_H
@@ -24,7 +25,7 @@ void hold_forget(struct device *d, struct task *t);
 /* Lets what is held begin, commands in the order in which they came. */
 void hold_end(struct device *d);
 
-/* A command or a request has ended. */
+/* A command or an awaited task has ended. */
 void hold_look(struct device *d);
 
 #endif

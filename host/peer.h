@@ -133,9 +133,6 @@ void peer_break_off(struct peer *p, const struct letter *m);
 /* The letter goes home with its answer. */
 void peer_answer(struct peer *p, struct letter *m, int rc);
 
-/* True if the device is reading or writing for another one. */
-bool peer_at_work(const struct device *d);
-
 /* The device is held no more: begins with what others have asked meanwhile. */
 void peer_resume(struct device *d);
 

@@ -103,6 +103,12 @@ static void served(struct task *t, enum task_end how, lua_State *L)
   hold_look(d);
 }
 
+static void begin(struct task *t)
+{
+  t->awaited = true;
+  task_run(t, t->nargs);
+}
+
 void peer_serve(struct peer *p, struct letter *m)
 {
   static const char *const verbs[] = {
@@ -139,17 +145,7 @@ void peer_serve(struct peer *p, struct letter *m)
   m->buffer_ref = luaL_ref(t->co, LUA_REGISTRYINDEX);
   t->nargs = 4;
   if (!d->held)
-    task_run(t, t->nargs);
-}
-
-bool peer_at_work(const struct device *d)
-{
-  struct task *t;
-
-  LIST_FOREACH(t, &d->tasks, sibling)
-    if (t->done == served && t->started)
-      return true;
-  return false;
+    begin(t);
 }
 
 void peer_resume(struct device *d)
@@ -161,7 +157,7 @@ void peer_resume(struct device *d)
   for (m = LIST_FIRST(&d->shard->peer->served); m; m = next) {
     next = LIST_NEXT(m, served);
     if (m->task->dev == d && !m->task->started)
-      task_run(m->task, m->task->nargs);
+      begin(m->task);
   }
 }
 

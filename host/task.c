@@ -87,6 +87,7 @@ struct task *task_new(struct state *st, struct device *dev, struct cmd *cmd,
   t->arg = arg;
   t->parent = NULL;
   t->started = t->waiting = t->listed = t->locks = t->cancelled = false;
+  t->awaited = false;
   t->disarm = t->hurry = NULL;
   t->wait = NULL;
   return t;

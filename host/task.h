@@ -52,6 +52,7 @@ struct task {
   bool started, waiting, listed;
   bool cancelled;               /* ends as soon as its wait lets go of it */
   bool locks;                   /* has taken range locks, for no command */
+  bool awaited;                 /* a hold of the device waits for its end */
   void (*disarm)(struct task *t);
   void (*hurry)(struct task *t);        /* cancelled, and cannot be disarmed */
   void *wait;                   /* what it waits for; the wait's own */

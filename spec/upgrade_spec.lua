@@ -202,6 +202,30 @@ describe("a reload", function()
       assert.is_true(tonumber(told(dev)) >= 9)
     end)
 
+    it("waits for what a command has left behind, an immediate flush for one",
+       function()
+      put [[open = function() return { flushes = 0 } end,
+            read = function() end,
+            write = function() end,
+            flush = function(self)
+              tcmu.sleep(3000)
+              self.flushes = self.flushes + 1
+            end]]
+      local dev = open()
+      assert.is.good(dev:cmd(scsi.cdb.synchronize_cache_10 { immed = true }))
+      assert.equal(0, dev:now())
+      put [[read = function() end,
+            write = function() end,
+            flush = function() end,
+            upgrade = function(self) return tostring(self.flushes) end,
+            on = { [0xC1] = function(self) return self end }]]
+      local over = begin(dev)
+      local held = dev:submit(ask())
+      assert.equal(0, over())
+      assert.equal("1", dev:wait(held).data)
+      assert.equal(3.0, dev:now())
+    end)
+
     it("does not wait for a command that wants the range of one that it holds",
        function()
       put [[read = function() end,

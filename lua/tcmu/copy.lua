@@ -168,7 +168,7 @@ local function extended_copy(self, cmd, layout, long)
   local record = enter(dev, request)
   if request.immed then
     -- What goes wrong then is for RECEIVE COPY STATUS.
-    core.spawn(pcall, perform, dev, request, ends, record)
+    core.background(pcall, perform, dev, request, ends, record)
   else
     perform(dev, request, ends, record)
   end

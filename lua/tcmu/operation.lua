@@ -193,7 +193,7 @@ local function begin(dev, job)
   local before <const> = dev.operation
   dev.operation = job
   dev:set { not_ready = refuse }
-  core.spawn(perform, dev, job, waiting, before)
+  core.background(perform, dev, job, waiting, before)
   return waiting
 end
 

@@ -17,9 +17,6 @@ local sbc = {}
 local PREFETCH <const> = 16 << 20   -- bytes that PRE-FETCH reads at most
 local STATUS_STEPS <const> = 4096   -- questions to the store, in GET LBA STATUS
 
--- tcmu requires this module, so it is looked up when a command comes.
-local function tcmu() return require "tcmu" end
-
 --- READ (6), (10), (12), (16), (32).  FUA: what is in the cache is on the
 -- medium before it is read (SBC-3 4.15).
 function sbc.read(_, cmd, layout)
@@ -34,7 +31,7 @@ function sbc.read(_, cmd, layout)
     dev:read(data, offset)
     return nil
   end
-  local whole = tcmu().buffer(length)
+  local whole = core.buffer(length)
   dev:read(whole, offset)
   return whole
 end
@@ -93,7 +90,7 @@ function sbc.synchronize_cache(_, cmd, layout)
   if length == 0 then length = dev.size - offset end
   if length == 0 then return end
   if guard.field(cmd, layout, "immed") == 1 then
-    tcmu().spawn(flush_unattended, dev, offset, length)
+    core.background(flush_unattended, dev, offset, length)
   else
     dev:flush(offset, length)
   end
@@ -101,7 +98,7 @@ end
 
 local function prefetch(dev, offset, length)
   for at, n in extent.chunks(dev, offset, math.min(length, PREFETCH)) do
-    dev:read(tcmu().buffer(n), at)
+    dev:read(core.buffer(n), at)
   end
 end
 
@@ -114,7 +111,7 @@ function sbc.prefetch(_, cmd, layout)
   if length == 0 then length = dev.size - offset end
   if not dev.can.flush then return end      -- there is no cache to fill
   if guard.field(cmd, layout, "immed") == 1 then
-    tcmu().spawn(prefetch, dev, offset, length)
+    core.background(prefetch, dev, offset, length)
   else
     prefetch(dev, offset, length)
   end
