@@ -32,7 +32,8 @@ enum {
 struct aio {
   LIST_ENTRY(aio) link;
   uv_loop_t *loop;
-  struct uring *ring;           /* NULL: not to be had */
+  struct uring *ring;           /* NULL: not wanted yet, or not to be had */
+  bool refused;
   unsigned users;
   bool turning;
   STAILQ_HEAD(, aio_job) jobs;
@@ -252,7 +253,6 @@ static void tell_once(int rc)
 static struct aio *make(uv_loop_t *loop)
 {
   struct aio *a = calloc(1, sizeof(*a));
-  int rc;
 
   if (!a)
     return NULL;
@@ -265,11 +265,21 @@ static struct aio *make(uv_loop_t *loop)
   a->prepare.data = a->retry.data = a;
   uv_prepare_start(&a->prepare, on_prepare);
   uv_unref((uv_handle_t *)&a->prepare);
-  rc = uring_open(loop, on_ring, a, &a->ring);
-  if (rc)
-    tell_once(rc);
   LIST_INSERT_HEAD(&all, a, link);
   return a;
+}
+
+static bool has_ring(struct aio *a)
+{
+  int rc;
+
+  if (!a->ring && !a->refused) {
+    rc = uring_open(a->loop, on_ring, a, &a->ring);
+    if (rc)
+      tell_once(rc);
+    a->refused = !a->ring;
+  }
+  return a->ring;
 }
 
 int aio_open(struct aio_lane *lane, uv_loop_t *loop, bool threads)
@@ -285,7 +295,7 @@ int aio_open(struct aio_lane *lane, uv_loop_t *loop, bool threads)
     return -ENOMEM;
   a->users++;
   lane->aio = a;
-  lane->threads = threads || !a->ring;
+  lane->threads = threads || !has_ring(a);
   lane->width = lane->threads ? WIDTH_THREADS : WIDTH_RING;
   STAILQ_INIT(&lane->queue);
   return 0;

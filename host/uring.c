@@ -2,6 +2,7 @@
 #define _GNU_SOURCE 1
 #include "uring.h"
 
+#include <errno.h>
 #include <liburing.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
