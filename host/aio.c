@@ -36,15 +36,15 @@ struct aio {
   bool refused;
   unsigned users;
   bool turning;
-  STAILQ_HEAD(, aio_job) jobs;
-  TAILQ_HEAD(, aio_lane) waiting;       /* for room in the ring */
+  STAILQ_HEAD(aio_jobs, aio_job) jobs;
+  TAILQ_HEAD(aio_lanes, aio_lane) waiting;       /* for room in the ring */
   uv_prepare_t prepare;         /* referenced while there are jobs */
   uv_timer_t retry;             /* the kernel took less than was collected */
   int handles;                  /* that are still open */
 };
 
 /* A loop belongs to a thread, which has one, or a few in specs. */
-static _Thread_local LIST_HEAD(, aio) all;
+static _Thread_local LIST_HEAD(aios, aio) all;
 
 /* --- threads ------------------------------------------------------------ */
 
@@ -218,15 +218,21 @@ static void turn(struct aio *a)
   release(a);
 }
 
+static struct aio *find(const uv_loop_t *loop)
+{
+  struct aio *a = LIST_FIRST(&all);
+
+  while (a && a->loop != loop)
+    a = LIST_NEXT(a, link);
+  return a;
+}
+
 void aio_turn(uv_loop_t *loop)
 {
-  struct aio *a;
+  struct aio *a = find(loop);
 
-  LIST_FOREACH(a, &all, link)
-    if (a->loop == loop) {
-      turn(a);
-      return;
-    }
+  if (a)
+    turn(a);
 }
 
 static void on_prepare(uv_prepare_t *h)
@@ -284,11 +290,8 @@ static bool has_ring(struct aio *a)
 
 int aio_open(struct aio_lane *lane, uv_loop_t *loop, bool threads)
 {
-  struct aio *a;
+  struct aio *a = find(loop);
 
-  LIST_FOREACH(a, &all, link)
-    if (a->loop == loop)
-      break;
   if (!a)
     a = make(loop);
   if (!a)

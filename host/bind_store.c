@@ -22,8 +22,6 @@
 
 #define STORE "tcmu.store"
 
-SLIST_HEAD(io_list, io);
-
 /* Closed when the device in whose task it was opened has gone and no other
  * device serves from it; by the collector if there is no such device. */
 struct store_ud {
@@ -32,7 +30,7 @@ struct store_ud {
   struct device *dev;           /* NULL: none, or gone */
   unsigned serving;             /* devices whose store it is */
   bool orphan;                  /* to be closed when nobody uses it */
-  struct io_list idle;          /* as many as were ever under way at a time */
+  SLIST_HEAD(io_list, io) idle; /* as many as were ever under way at a time */
 };
 
 /* One operation that Lua has started.  The task waits for its end whatever

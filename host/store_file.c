@@ -4,13 +4,7 @@
  * system is memory, or where the operator wants it; else beside it (aio.h),
  * going on from where the loop got to.
  *
- *   submit -> file_start -> moved ... -> file_moved -> want_sync -> end_op
- *
- * Durability.  A `stable` write that is alone is one pwritev2(RWF_DSYNC).  Of
- * several at a time each is a plain write, and then one fdatasync(), begun
- * after they have ended, makes them stable together: syncs of one file wait
- * for each other, in the journal at the latest.  FLUSH is fdatasync().  What
- * happens when the disk fails: see sync_failed().
+ *   submit -> file_start -> moved ... -> file_moved (store_sync.c)
  */
 #define _GNU_SOURCE 1
 #include "store_file.h"
@@ -28,21 +22,6 @@ enum { ZEROES = 1 << 16 };
 /* Never written; aligned as O_DIRECT wants it. */
 static unsigned char zeroes[ZEROES] __attribute__((aligned(4096)));
 #define PIECE { zeroes, ZEROES }
-
-/* After a failed sync the kernel takes the pages it could not write for clean
- * ones, and the next fdatasync() says that all is well.  It is not: writes
- * that ended with success are gone.  So from the first failed sync on every
- * FLUSH of this store fails until it is opened again, which is when somebody
- * has looked at the disk.
- *
- * Writes that are stable by themselves go on, but those that were under way at
- * that time fail: the page of theirs that was lost may be what the failed sync
- * was told of, and the next one will not be told again. */
-static void sync_failed(struct file *f)
-{
-  f->lost = true;
-  f->failures++;
-}
 
 /* --- on the loop -------------------------------------------------------- */
 
@@ -81,79 +60,8 @@ static int write_stable(struct file *f, struct store_op *op)
     rc = -errno;
   }
   if (rc && !move(f, op, 0))
-    sync_failed(f);
+    file_sync_failed(f);
   return rc;
-}
-
-/* --- the end ------------------------------------------------------------ */
-
-static void end_op(struct store_op *op, int rc)
-{
-  free(op->bounce);
-  op->bounce = NULL;
-  store_end(op, rc);            /* may close the store */
-}
-
-static int want_sync(struct file *f, struct store_op *op)
-{
-  STAILQ_INSERT_TAIL(&f->unsynced, op, link);
-  if (!f->syncing && !f->sync_wanted) {
-    f->sync_wanted = true;
-    aio_later(&f->lane, &f->sync_job);
-  }
-  return STORE_PENDING;
-}
-
-static void synced(struct aio_call *call, ssize_t rc)
-{
-  struct file *f = (struct file *)
-    ((char *)call - offsetof(struct file, sync));
-  struct file_ops ops = STAILQ_HEAD_INITIALIZER(ops);
-  struct store_op *op;
-
-  if (rc < 0)
-    sync_failed(f);
-  f->syncing = false;
-  STAILQ_CONCAT(&ops, &f->synced);
-  if (!STAILQ_EMPTY(&f->unsynced)) {
-    f->sync_wanted = true;
-    aio_later(&f->lane, &f->sync_job);
-  }
-  while ((op = STAILQ_FIRST(&ops))) {   /* the store lasts until the last */
-    STAILQ_REMOVE_HEAD(&ops, link);
-    end_op(op, rc < 0 ? (int)rc : op->failures != f->failures ? -EIO : 0);
-  }
-}
-
-/* Just before the submission, so that all that one pass over the rings has
- * brought shares it. */
-static void start_sync(struct aio_job *job)
-{
-  struct file *f = (struct file *)
-    ((char *)job - offsetof(struct file, sync_job));
-
-  f->sync_wanted = false;
-  f->syncing = true;
-  STAILQ_CONCAT(&f->synced, &f->unsynced);
-  f->sync.verb = AIO_SYNC;
-  f->sync.fd = f->fd;
-  f->sync.ended = synced;
-  aio_start(&f->lane, &f->sync);
-}
-
-void file_moved(struct file *f, struct store_op *op, int rc)
-{
-  if (f->align)
-    direct_leave(f);
-  if (op->doubt) {
-    if (!rc)
-      sync_failed(f);
-    rc = op->doubt;
-  }
-  if (rc || op->verb == STORE_READ || !op->stable || op->dsync || f->in_memory)
-    end_op(op, rc);
-  else
-    want_sync(f, op);
 }
 
 /* --- beside the loop ---------------------------------------------------- */
@@ -299,7 +207,7 @@ static int submit(struct store *s, struct store_op *op)
   if (op->verb == STORE_FLUSH) {
     if (f->in_memory || s->read_only)
       return 0;
-    return f->lost ? -EIO : want_sync(f, op);
+    return f->lost ? -EIO : file_want_sync(f, op);
   }
   if (op->verb == STORE_READ || op->verb == STORE_WRITE) {
     if (*way == FILE_INLINE)
@@ -307,7 +215,7 @@ static int submit(struct store *s, struct store_op *op)
     if (*way == FILE_TRY && !op->dsync) {
       rc = move(f, op, RWF_NOWAIT);
       if (!rc)
-        return stable ? want_sync(f, op) : 0;
+        return stable ? file_want_sync(f, op) : 0;
       if (rc == -EOPNOTSUPP)
         *way = FILE_ASYNC;      /* what fails will tell once more */
     }
@@ -398,8 +306,6 @@ void file_init(struct file *f)
 {
   f->base.type = &type;
   f->fd = f->data = -1;
-  STAILQ_INIT(&f->synced);
-  STAILQ_INIT(&f->unsynced);
   STAILQ_INIT(&f->gate);
-  f->sync_job.run = start_sync;
+  file_sync_init(f);
 }

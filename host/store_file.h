@@ -6,6 +6,8 @@
 #ifndef STORE_FILE_H
 #define STORE_FILE_H
 
+#include <sys/stat.h>
+
 #include "store.h"
 
 /* How a READ or WRITE is tried on the loop. */
@@ -37,7 +39,7 @@ struct file {
   uint32_t align_memory;
 
   bool no_dsync;                /* RWF_DSYNC is refused here */
-  bool lost;                    /* a sync failed: see sync_failed() */
+  bool lost;                    /* a sync failed: see file_sync_failed() */
   unsigned failures;            /* of syncs */
 
   struct file_ops synced, unsynced;     /* by the sync under way, by the next */
@@ -55,15 +57,34 @@ struct file {
 /* Zeroed memory becomes a file that can be closed; the opener fills it in. */
 void file_init(struct file *f);
 
-/* The data part of an operation has ended; its sync may follow. */
-void file_moved(struct file *f, struct store_op *op, int rc);
-
 /* Starts an operation beside the loop, or goes on with it. */
 void file_start(struct file *f, struct store_op *op);
 void file_move_on(struct file *f, struct store_op *op);
 
 /* `n` bytes of any operation are done. */
 void file_advance(struct store_op *op, size_t n);
+
+/* -- store_file_look.c: what differs between file systems ---------------- */
+
+/* Each fills in what it finds out about an opened file; 0 or -errno. */
+int file_look_device(struct file *f, dev_t dev);
+int file_look_file(struct file *f, const struct stat *st);
+void file_look_direct(struct file *f, dev_t dev);
+void file_look_ways(struct file *f, unsigned flags);
+
+/* -- store_sync.c: what it takes to be stable ---------------------------- */
+
+void file_sync_init(struct file *f);
+
+/* The data part of an operation has ended; its sync may follow. */
+void file_moved(struct file *f, struct store_op *op, int rc);
+
+/* The data of an operation is there; it ends when a sync that begins from now
+ * on has.  STORE_PENDING. */
+int file_want_sync(struct file *f, struct store_op *op);
+
+/* A sync has failed: what was not stable is lost. */
+void file_sync_failed(struct file *f);
 
 /* -- store_direct.c: what differs with O_DIRECT -------------------------- */
 

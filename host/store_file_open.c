@@ -1,25 +1,18 @@
 /* store_file_open.c - opens, or makes, a file to serve.
  *
  * Everything that can be wrong with a path is told here in a sentence for the
- * operator, and everything that differs between file systems is found out, so
- * that serving need not ask again.
+ * operator.
  */
 #define _GNU_SOURCE 1
 #include "store_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/falloc.h>
-#include <linux/fs.h>
-#include <linux/magic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 /* What is asked for, and where to complain. */
@@ -172,119 +165,6 @@ static int check_size(const struct wish *w, struct file *f)
                 needs ? needs : 1, needs ? needs : 1 << 30, w->path);
 }
 
-/* A limit of a block device's queue, 0 if there is none; a partition has the
- * queue of its disk. */
-static unsigned long long queue_limit(dev_t dev, const char *name)
-{
-  static const char *const where[] = { "queue", "../queue" };
-  unsigned long long n = 0;
-
-  for (int i = 0; i < 2; i++) {
-    char path[128];
-    FILE *file;
-
-    snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(dev),
-             minor(dev), where[i], name);
-    file = fopen(path, "re");
-    if (!file)
-      continue;
-    if (fscanf(file, "%llu", &n) != 1)
-      n = 0;
-    fclose(file);
-    break;
-  }
-  return n;
-}
-
-static int examine_device(const struct wish *w, struct file *f, dev_t dev)
-{
-  int read_only = 0;
-  unsigned block = 0;
-
-  if (ioctl(f->fd, BLKGETSIZE64, &f->base.size))
-    return refuse_open(w, errno);
-  if (!w->read_only && !ioctl(f->fd, BLKROGET, &read_only) && read_only)
-    return refuse_open(w, EROFS);
-  if (!ioctl(f->fd, BLKPBSZGET, &block))
-    f->block = block;
-  /* punching a hole is a write of zeroes that may unmap */
-  f->discards = queue_limit(dev, "discard_max_bytes") &&
-                queue_limit(dev, "write_zeroes_max_bytes");
-  return 0;
-}
-
-static int examine_file(const struct wish *w, struct file *f,
-                        const struct stat *st)
-{
-  struct statfs fs;
-
-  if (fstatfs(f->fd, &fs))
-    return refuse_open(w, errno);
-  f->in_memory = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
-  f->base.size = (uint64_t)st->st_size;
-  f->block = (uint32_t)st->st_blksize;
-  /* Beyond the end there is nothing to lose.  What is read-only has the holes
-   * that it has, and is not to be asked for more. */
-  f->discards = w->read_only ||
-                !fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                           st->st_size, 1);
-  return 0;
-}
-
-/* What O_DIRECT wants of ranges and of memory. */
-static int examine_direct(const struct wish *w, struct file *f,
-                          const struct stat *st)
-{
-  unsigned long long block;
-  int size = 0;
-
-#ifdef STATX_DIOALIGN           /* Linux 6.1 */
-  struct statx sx;
-
-  if (!statx(f->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) &&
-      (sx.stx_mask & STATX_DIOALIGN) && sx.stx_dio_offset_align) {
-    f->align = sx.stx_dio_offset_align;
-    f->align_memory = sx.stx_dio_mem_align;
-  }
-#endif
-  if (!f->align && f->is_device && !ioctl(f->fd, BLKSSZGET, &size))
-    f->align = f->align_memory = (uint32_t)size;
-  if (!f->align) {
-    block = queue_limit(st->st_dev, "logical_block_size");
-    f->align = f->align_memory = block ? (uint32_t)block : 4096;
-  }
-  if (f->align_memory < sizeof(void *))
-    f->align_memory = sizeof(void *);   /* the least to be allocated */
-  if (f->base.size % f->align)
-    return refuse(w, -EINVAL, "%s has to be read and written directly in "
-                  "units of %u bytes, of which the %llu of the device are no "
-                  "multiple; choose another size, or leave out direct=yes",
-                  w->path, f->align, (unsigned long long)f->base.size);
-  return 0;
-}
-
-/* How READ and WRITE are tried on the loop. */
-static void examine_ways(const struct wish *w, struct file *f)
-{
-  unsigned char byte;
-  struct iovec iov = { &byte, 1 };
-
-  if (f->in_memory)
-    f->reads = f->writes = FILE_INLINE;
-  else if (!f->align)
-    f->writes = FILE_TRY;       /* nobody can ask without writing: the first
-                                   write finds out */
-  if (!f->in_memory && !f->align &&
-      (preadv2(f->data, &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN))
-    f->reads = FILE_TRY;
-  if (w->flags & STORE_FILE_READS_ASYNC)
-    f->reads = FILE_ASYNC;
-  if (w->flags & STORE_FILE_WRITES_ASYNC)
-    f->writes = FILE_ASYNC;
-  if (w->flags & STORE_FILE_WRITES_INLINE)
-    f->writes = FILE_INLINE;
-}
-
 /* The second description, and with it what depends on the options. */
 static int open_data(const struct wish *w, struct file *f,
                      const struct stat *st)
@@ -304,7 +184,15 @@ static int open_data(const struct wish *w, struct file *f,
   if (f->data < 0)
     return refuse(w, -errno, "cannot open %s a second time by way of %s: %s; "
                   "is /proc mounted?", w->path, again, strerror(errno));
-  return direct ? examine_direct(w, f, st) : 0;
+  if (!direct)
+    return 0;
+  file_look_direct(f, st->st_dev);
+  if (f->base.size % f->align)
+    return refuse(w, -EINVAL, "%s has to be read and written directly in "
+                  "units of %u bytes, of which the %llu of the device are no "
+                  "multiple; choose another size, or leave out direct=yes",
+                  w->path, f->align, (unsigned long long)f->base.size);
+  return 0;
 }
 
 static int join_aio(const struct wish *w, struct file *f)
@@ -322,10 +210,10 @@ static int prepare(const struct wish *w, struct file *f)
   if (fstat(f->fd, &st))
     return refuse_open(w, errno);
   f->is_device = S_ISBLK(st.st_mode);
-  rc = f->is_device ? examine_device(w, f, st.st_rdev)
-                    : examine_file(w, f, &st);
-  if (!rc)
-    rc = check_size(w, f);
+  rc = f->is_device ? file_look_device(f, st.st_rdev) : file_look_file(f, &st);
+  if (rc)
+    return refuse_open(w, -rc);
+  rc = check_size(w, f);
   if (!rc)
     rc = lock(w, f->fd);
   if (!rc)
@@ -333,7 +221,7 @@ static int prepare(const struct wish *w, struct file *f)
   if (!rc)
     rc = join_aio(w, f);
   if (!rc)
-    examine_ways(w, f);
+    file_look_ways(f, w->flags);
   return rc;
 }
 

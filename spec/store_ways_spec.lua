@@ -16,7 +16,9 @@ local function output(command)
   return (pipe:read("a"):gsub("%s+$", ""))
 end
 
-local function temporary() return output "mktemp -u /var/tmp/tcmu-spec.XXXXXX" end
+local function temporary()
+  return output "mktemp -u /var/tmp/tcmu-spec.XXXXXX"
+end
 
 local function read_file(path)
   local file <close> = assert(io.open(path, "rb"))
@@ -91,7 +93,8 @@ local function compare(dev, path)
       after[lba] = becomes
     end
     if random(2) == 1 then
-      sent[#sent + 1] = { handle = dev:submit(scsi.cdb.synchronize_cache_10 {}) }
+      sent[#sent + 1] = {
+        handle = dev:submit(scsi.cdb.synchronize_cache_10 {}) }
     end
     for _, s in ipairs(sent) do
       local r = dev:wait(s.handle)
@@ -351,7 +354,8 @@ describe("io_uring", function()
   for _, errno in ipairs { "EPERM", "ENOSYS", "ENOMEM" } do
     it("refused with " .. errno .. " leaves its work to threads", function()
       if not CAN_TRACE then pending "strace may not trace here" return end
-      local out, calls = trace("-e trace=io_uring_setup,io_uring_enter,preadv2,openat "
+      local out, calls = trace(
+        "-e trace=io_uring_setup,io_uring_enter,preadv2,openat "
         .. "-e inject=io_uring_setup:error=" .. errno, "reads=async",
         "all(read)")
       local dots, told = out:gsub("stores: io_uring is not to be had[^\n]*\n?",
