@@ -140,9 +140,9 @@ lint-installed:
 	@luacheck -q --no-color $(LUA_FILES)
 	cppcheck -q --std=c11 --enable=warning,portability --error-exitcode=1 \
 	  --inline-suppr --suppress=missingIncludeSystem '-DSD_BUS_PARAM(x)=' \
-	  --suppress=uninitvar:host/dbus.c host spec/bench/floor.c
+	  --suppress=uninitvar:host/dbus.c -Ihost host spec/bench
 	clang -fsyntax-only -Werror -Wpedantic -iquote host $(OUR_CFLAGS) \
-	  $(SOURCES) spec/bench/floor.c
+	  $(SOURCES) $(wildcard spec/bench/*.c)
 	mandoc -T lint -W warning dist/man/*.[178]
 	shellcheck -x dist/need .ci/run spec/vm/demo spec/bench/vm/run
 
@@ -161,6 +161,31 @@ modules:  ## build what the module generator makes, for Debian's kernels
 vm-check: modules  ## run the specs that need the real kernel, in a VM
 	$(SUBMAKE) all
 	spec/vm/check
+
+# An interpreter with the host's objects in it, for spec/bench/*.lua.
+BENCH := $(BUILD)/bench/run
+BENCH_OBJECTS := $(patsubst %,$(BUILD)/bench/%.o,bare consumer entry kernel \
+  libtcmu load main threads)
+
+$(BUILD)/bench/%.o: spec/bench/%.c
+	@mkdir -p $(@D)
+	@echo "CC $<"
+	$(Q)$(CC) -iquote host $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(BENCH_OBJECTS:.o=.d)
+
+$(BENCH): $(BENCH_OBJECTS) $(CORE_OBJECTS)
+	@echo "LINK $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $^ $(HOST_LIBS)
+
+.PHONY: bench-program
+bench-program: $(BENCH)
+
+.PHONY: bench
+bench:  ## measure against the targets: ROWS="T1 T8" for some of them
+	@dist/need build bench
+	$(SUBMAKE) $(BENCH)
+	$(BENCH) spec/bench/main.lua build/bench.json $(ROWS)
 
 # What the program is measured against on the real kernel.
 $(BUILD)/floor: spec/bench/floor.c host/abi.h

@@ -1,0 +1,3 @@
+--- Rows against the unmodified tcmu-runner.
+local measure = {}
+return measure
