@@ -132,8 +132,10 @@ static bool look(struct watched *w)
   long long now;
   bool moved = step != w->seen;
 
-  if (!w->co)
+  if (!w->co) {
+    w->seen = step;
     return moved;
+  }
   now = cpu_ns(w->cpu);
   if (moved) {
     w->seen = step;

@@ -89,7 +89,7 @@ struct load bench_load(lua_State *L, int arg)
   static const char *const ops[] = {
     "tur", "read", "rw", "fill", NULL
   };
-  struct load l;
+  struct load l = { .silent = false };
 
   luaL_checktype(L, arg, LUA_TTABLE);
   lua_getfield(L, arg, "op");
@@ -138,6 +138,7 @@ static void on_report(void *arg, int64_t id, const char *verb, int status,
   b->answered = id;
   b->status = status;
   strncpy(b->why, why ? why : "", sizeof(b->why) - 1);
+  uv_stop(&b->shard.loop);      /* it may be about to sleep */
 }
 
 static void await_report(struct bench_shard *b, int64_t id)

@@ -154,6 +154,8 @@ int bench_quiet(lua_State *L)
   return 1;
 }
 
+/* --- is a shard idle? ----------------------------------------------------- */
+
 static void *run_loop(void *arg)
 {
   struct side *s = arg;
@@ -162,35 +164,57 @@ static void *run_loop(void *arg)
   return NULL;
 }
 
-/* bench.idle(shard, ms): lets the shard alone in a thread; -> ns of CPU time
- * of the whole process, how often its threads woke up, turns of the loop */
+static void pause_ms(lua_Integer ms)
+{
+  struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+
+  nanosleep(&t, NULL);
+}
+
+/* How often the other threads of the process have woken up. */
+static long woken(void)
+{
+  struct rusage all, own;
+
+  getrusage(RUSAGE_SELF, &all);
+  getrusage(RUSAGE_THREAD, &own);
+  return all.ru_nvcsw - own.ru_nvcsw;
+}
+
+static uint64_t process_time(void)
+{
+  struct timespec t;
+
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* bench.idle(shard, ms): lets the shard alone in a thread until everything
+ * sleeps, for ten seconds at most, and then for so long; -> ns of CPU time of
+ * the process, how often a thread woke up, turns of the loop */
 int bench_idle(lua_State *L)
 {
   struct side s = { .shard = bench_shard(L, 1) };
   lua_Integer ms = luaL_checkinteger(L, 2);
-  struct timespec first = { .tv_nsec = 100000000 }, rest = {
-    .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000,
-  };
-  struct rusage before, after;
-  struct timespec used[2];
-  uint64_t turns;
+  int i, quiet = 0;
+  uint64_t used, turns;
+  long before;
 
   if (pthread_create(&s.thread, NULL, run_loop, &s))
     return luaL_error(L, "no thread");
-  nanosleep(&first, NULL);      /* it falls asleep */
+  for (i = 0; i < 100 && quiet < 5; i++) {
+    before = woken();
+    pause_ms(100);
+    quiet = woken() == before ? quiet + 1 : 0;
+  }
+  before = woken();
   turns = s.shard->turns;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used[0]);
-  getrusage(RUSAGE_SELF, &before);
-  nanosleep(&rest, NULL);
-  getrusage(RUSAGE_SELF, &after);
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used[1]);
-  turns = s.shard->turns - turns;
+  used = process_time();
+  pause_ms(ms);
+  lua_pushinteger(L, (lua_Integer)(process_time() - used));
+  lua_pushinteger(L, woken() - before);
+  lua_pushinteger(L, (lua_Integer)(s.shard->turns - turns));
   uv_async_send(&s.shard->stop);
   pthread_join(s.thread, NULL);
-  lua_pushinteger(L, (used[1].tv_sec - used[0].tv_sec) * 1000000000 +
-                  used[1].tv_nsec - used[0].tv_nsec);
-  /* one of them was the sleep in here */
-  lua_pushinteger(L, after.ru_nvcsw - before.ru_nvcsw - 1);
-  lua_pushinteger(L, (lua_Integer)turns);
   return 3;
 }
