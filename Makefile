@@ -172,19 +172,31 @@ $(BUILD)/bench/%.o: spec/bench/%.c
 	@echo "CC $<"
 	$(Q)$(CC) -iquote host $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
--include $(BENCH_OBJECTS:.o=.d)
+-include $(BENCH_OBJECTS:.o=.d) $(BUILD)/bench/runner_shim.d \
+  $(BUILD)/bench/runner_ram.d
 
 $(BENCH): $(BENCH_OBJECTS) $(CORE_OBJECTS)
 	@echo "LINK $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $^ $(HOST_LIBS)
 
+# What lets tcmu-runner run on the benchmark's kernel.
+RUNNER := $(BUILD)/bench/runner_shim.so $(BUILD)/bench/runner/handler_ram.so
+
+$(BUILD)/bench/runner_shim.so: $(addprefix $(BUILD)/bench/,runner_shim.o \
+  kernel.o load.o)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -shared -o $@ $^
+
+$(BUILD)/bench/runner/handler_ram.so: $(BUILD)/bench/runner_ram.o
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^
+
 .PHONY: bench-program
-bench-program: $(BENCH)
+bench-program: $(BENCH) $(RUNNER)
 
 .PHONY: bench
 bench:  ## measure against the targets: ROWS="T1 T8" for some of them
 	@dist/need build bench
-	$(SUBMAKE) $(BENCH)
+	$(SUBMAKE) bench-program
 	$(BENCH) spec/bench/main.lua build/bench.json $(ROWS)
 
 # What the program is measured against on the real kernel.

@@ -4,7 +4,7 @@
  *   local shard = bench.shard {}
  *   local device = shard:add(kernel, { handler = "handlers/ram.lua", ... })
  *   local r = shard:run(kernel, { op = "tur", depth = 32, count = 1 << 16 })
- *   r.ns, r.commands, r.turns, r.writes, r.allocations
+ *   r.cpu_ns, r.commands, r.turns, r.writes, r.allocations
  */
 #include "consumer.h"
 
@@ -107,9 +107,11 @@ struct load bench_load(lua_State *L, int arg)
 int bench_push(lua_State *L, const struct load_result *r,
                uint64_t allocations)
 {
-  lua_createtable(L, 0, 5);
+  lua_createtable(L, 0, 6);
   lua_pushinteger(L, (lua_Integer)r->ns);
   lua_setfield(L, -2, "ns");
+  lua_pushinteger(L, (lua_Integer)r->cpu_ns);
+  lua_setfield(L, -2, "cpu_ns");
   lua_pushinteger(L, (lua_Integer)r->commands);
   lua_setfield(L, -2, "commands");
   lua_pushinteger(L, (lua_Integer)r->turns);

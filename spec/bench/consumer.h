@@ -37,7 +37,7 @@ lua_Integer bench_field(lua_State *L, int arg, const char *name,
  * inside of it, and of bench_bare_turn(). */
 void bench_turn(void *loop);
 
-/* Pushes { ns =, commands =, turns =, writes =, allocations = }. */
+/* Pushes { ns =, cpu_ns =, commands =, turns =, writes =, allocations = }. */
 int bench_push(lua_State *L, const struct load_result *r,
                uint64_t allocations);
 

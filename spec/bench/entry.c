@@ -47,7 +47,7 @@ static void by_pcall(struct device *d, uint64_t i)
 }
 
 /* shard:entries(id, by, count): enters the handler's answer to opcode 00h by
- * "task" or "pcall", both under the watchdog; -> ns */
+ * "task" or "pcall", both under the watchdog; -> ns of CPU time */
 int bench_entries(lua_State *L)
 {
   static const char *const names[] = { "task", "pcall", NULL };
@@ -56,11 +56,11 @@ int bench_entries(lua_State *L)
   };
   struct device *d = bench_device(L, bench_shard(L, 1), 2);
   int way = luaL_checkoption(L, 3, NULL, names);
-  uint64_t n = (uint64_t)luaL_checkinteger(L, 4), i, start = load_now();
+  uint64_t n = (uint64_t)luaL_checkinteger(L, 4), i, start = load_cpu();
 
   for (i = 0; i < n; i++)
     ways[way](d, i);
-  lua_pushinteger(L, (lua_Integer)(load_now() - start));
+  lua_pushinteger(L, (lua_Integer)(load_cpu() - start));
   return 1;
 }
 

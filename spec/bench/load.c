@@ -9,12 +9,22 @@ enum {
   HEAR_EVERY = 64, HEAR_ALL = 1000000,
 };
 
-uint64_t load_now(void)
+static uint64_t read_clock(clockid_t clock)
 {
   struct timespec t;
 
-  clock_gettime(CLOCK_MONOTONIC, &t);
+  clock_gettime(clock, &t);
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t load_now(void)
+{
+  return read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t load_cpu(void)
+{
+  return read_clock(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 /* xorshift64 */
@@ -72,23 +82,32 @@ static uint32_t fill(struct kernel *k, struct load *l, uint64_t *put)
   return n;
 }
 
-static int finish(struct kernel *k, uint64_t failed, uint64_t writes,
-                  uint64_t start, struct load_result *out)
+/* From the values at the start, which `out` holds, to what it took. */
+static int finish(struct kernel *k, uint64_t failed, struct load_result *out)
 {
-  out->ns = load_now() - start;
+  out->ns = load_now() - out->ns;
+  out->cpu_ns = load_cpu() - out->cpu_ns;
   kernel_hear(k, HEAR_ALL);
-  out->writes = k->writes - writes;
+  out->writes = k->writes - out->writes;
   return k->broken || k->failed != failed ? -EIO : 0;
+}
+
+static void start(const struct kernel *k, const struct load *l,
+                  struct load_result *out)
+{
+  *out = (struct load_result) {
+    .commands = l->count, .writes = k->writes, .cpu_ns = load_cpu(),
+    .ns = load_now(),
+  };
 }
 
 int load_alone(struct kernel *k, const struct load *load,
                void (*turn)(void *arg), void *arg, struct load_result *out)
 {
-  uint64_t put = 0, failed = k->failed, writes = k->writes, start;
+  uint64_t put = 0, failed = k->failed;
   struct load l = *load;
 
-  *out = (struct load_result) { .commands = l.count };
-  start = load_now();
+  start(k, &l, out);
   for (;;) {
     if (fill(k, &l, &put) && !l.silent)
       kernel_kick(k, false);
@@ -98,23 +117,22 @@ int load_alone(struct kernel *k, const struct load *load,
     kernel_reap(k);
     kernel_hear(k, out->turns % HEAR_EVERY ? 1 : HEAR_ALL);
     if ((put == l.count && k->idle == k->ids) || k->broken)
-      return finish(k, failed, writes, start, out);
+      return finish(k, failed, out);
   }
 }
 
 int load_beside(struct kernel *k, const struct load *load,
                 struct load_result *out)
 {
-  uint64_t put = 0, failed = k->failed, writes = k->writes, start;
+  uint64_t put = 0, failed = k->failed;
   struct load l = *load;
 
-  *out = (struct load_result) { .commands = l.count };
-  start = load_now();
+  start(k, &l, out);
   for (;;) {
     if (fill(k, &l, &put))
       kernel_kick(k, true);
     if ((put == l.count && k->idle == k->ids) || k->broken)
-      return finish(k, failed, writes, start, out);
+      return finish(k, failed, out);
     if (!l.spin)
       kernel_wait(k);
     while (!kernel_reap(k) && l.spin && !k->broken)

@@ -26,12 +26,17 @@ struct load {
 };
 
 struct load_result {
-  uint64_t ns, commands;
+  uint64_t ns;                  /* by the clock */
+  uint64_t cpu_ns;              /* of the processors, by the whole process: on
+                                   one processor the same, but for what others
+                                   take from it */
+  uint64_t commands;
   uint64_t turns;               /* how often the consumer was called */
   uint64_t writes;              /* write() calls that it made */
 };
 
 uint64_t load_now(void);        /* ns, monotonic */
+uint64_t load_cpu(void);        /* ns that this process has used */
 
 /* Puts one more command; false: no room. */
 bool load_put(struct kernel *k, struct load *l);

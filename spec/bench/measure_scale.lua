@@ -34,7 +34,7 @@ function measure.T17()
     return function()
       local r <const> = at:run(kernel, { op = "tur", depth = 1,
                                          count = 20000 })
-      return r.ns / r.commands
+      return r.cpu_ns / r.commands
     end
   end
   local s <const> = rig.interleave { of_1000 = one(shard, kernels[500]),

@@ -17,7 +17,7 @@ local function bare(op, options)
   local kernel <const> = bench.kernel { depth = 128 }
   return function()
     local r <const> = bench.bare(kernel, load(op), options)
-    return r.ns / r.commands
+    return r.cpu_ns / r.commands
   end
 end
 
