@@ -5,7 +5,7 @@
 #ifndef BIND_H
 #define BIND_H
 
-#include <lua.h>
+#include <lauxlib.h>
 
 /* Opens tcmu.core; also the one symbol that core.so exports. */
 int luaopen_tcmu_core(lua_State *L);
@@ -32,6 +32,18 @@ int bind_peer(lua_State *L);
 
 /* Pushes a table with the connection to the system bus. */
 int bind_dbus(lua_State *L);
+
+/* luaL_checkudata() for userdata that say in their first member what they are:
+ * a pointer to `name`, the one string that names their metatable.  So the names
+ * need not be compared, which costs more than most of our methods. */
+static inline void *bind_check(lua_State *L, int arg, const char *name)
+{
+  const char *const *is = lua_touserdata(L, arg);
+
+  if (is && lua_rawlen(L, arg) > sizeof(*is) && *is == name)
+    return lua_touserdata(L, arg);
+  return luaL_checkudata(L, arg, name);
+}
 
 void bind_buffer(lua_State *L);
 void bind_cmd(lua_State *L);

@@ -10,7 +10,10 @@
 #include "cmd.h"
 #include "task.h"
 
+const char buffer_class[] = "tcmu.buffer";
+
 struct buffer {
+  const char *is;               /* buffer_class, see bind_check() */
   struct cmd *cmd;              /* a view, or NULL: own memory follows */
   bool bidi;
   struct iovec own;
@@ -25,7 +28,7 @@ struct view {
 
 static struct buffer *check(lua_State *L, int arg, struct view *v)
 {
-  struct buffer *b = luaL_checkudata(L, arg, BUFFER);
+  struct buffer *b = bind_check(L, arg, buffer_class);
   struct task *t;
 
   if (!b->cmd) {
@@ -112,11 +115,12 @@ void *buffer_push(lua_State *L, size_t n)
 {
   struct buffer *b = lua_newuserdatauv(L, sizeof(*b) + n, 0);
 
+  b->is = buffer_class;
   b->cmd = NULL;
   b->own.iov_base = b + 1;
   b->own.iov_len = n;
   memset(b + 1, 0, n);
-  luaL_setmetatable(L, BUFFER);
+  luaL_setmetatable(L, buffer_class);
   return b + 1;
 }
 
@@ -135,11 +139,12 @@ void buffer_push_view(lua_State *L, struct cmd *c, bool bidi)
 {
   struct buffer *b = lua_newuserdatauv(L, sizeof(*b), 0);
 
+  b->is = buffer_class;
   b->cmd = c;
   b->bidi = bidi;
   b->own.iov_base = NULL;
   b->own.iov_len = 0;
-  luaL_setmetatable(L, BUFFER);
+  luaL_setmetatable(L, buffer_class);
 }
 
 void buffer_revoke(lua_State *L, int index)
@@ -214,7 +219,7 @@ bool buffer_reply(lua_State *L, int index, struct cmd *c)
   if (lua_type(L, index) == LUA_TSTRING) {
     text.iov_base = (void *)lua_tolstring(L, index, &text.iov_len);
     from = (struct view){ &text, 1, text.iov_len };
-  } else if (!(b = luaL_testudata(L, index, BUFFER))) {
+  } else if (!(b = luaL_testudata(L, index, buffer_class))) {
     return false;
   } else if (!b->cmd) {
     from = (struct view){ &b->own, 1, b->own.iov_len };
@@ -458,7 +463,7 @@ static const luaL_Reg meta[] = {
 
 void bind_buffer(lua_State *L)
 {
-  luaL_newmetatable(L, BUFFER);
+  luaL_newmetatable(L, buffer_class);
   luaL_setfuncs(L, meta, 0);
   luaL_newlib(L, methods);
   lua_setfield(L, -2, "__index");

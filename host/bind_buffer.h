@@ -15,7 +15,8 @@
 
 struct cmd;
 
-#define BUFFER "tcmu.buffer"
+/* Names the metatable, and is the first member of a buffer. */
+extern const char buffer_class[];
 
 /* Pushes a buffer of n zeroed bytes, its own, and returns them. */
 void *buffer_push(lua_State *L, size_t n);

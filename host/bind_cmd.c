@@ -17,32 +17,37 @@
 #include "state.h"
 #include "task.h"
 
-#define CMD "tcmu.cmd"
-
 enum { DATA = 1, DATA_IN = 2, VIEW = 3 };       /* user values */
+
+struct cmd_ud {
+  const char *is;               /* cmd_class, see bind_check() */
+  struct cmd *cmd;              /* NULL: the slot is gone */
+};
+
+static const char cmd_class[] = "tcmu.cmd";
 
 static struct cmd *check(lua_State *L)
 {
-  struct cmd **ud = luaL_checkudata(L, 1, CMD);
+  struct cmd_ud *ud = bind_check(L, 1, cmd_class);
   struct task *t = task_running();
 
-  if (!*ud || !t || t->cmd != *ud)
+  if (!ud->cmd || !t || t->cmd != ud->cmd)
     luaL_error(L, "this command object belongs to another command: it may be "
                "used only while its own command runs");
-  return *ud;
+  return ud->cmd;
 }
 
 void cmd_push(lua_State *L, struct cmd *c)
 {
-  struct cmd **ud;
+  struct cmd_ud *ud;
 
   if (c->ud_ref != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, c->ud_ref);
     return;
   }
   ud = lua_newuserdatauv(L, sizeof(*ud), 3);
-  *ud = c;
-  luaL_setmetatable(L, CMD);
+  *ud = (struct cmd_ud){ cmd_class, c };
+  luaL_setmetatable(L, cmd_class);
   buffer_push_view(L, c, false);
   lua_pushvalue(L, -1);
   lua_setiuservalue(L, -3, VIEW);
@@ -66,13 +71,13 @@ void cmd_ud_renew(lua_State *L, struct cmd *c)
 
 void cmd_ud_free(lua_State *L, struct cmd *c)
 {
-  struct cmd **ud;
+  struct cmd_ud *ud;
 
   if (c->ud_ref == LUA_NOREF)
     return;
   lua_rawgeti(L, LUA_REGISTRYINDEX, c->ud_ref);
   ud = lua_touserdata(L, -1);
-  *ud = NULL;
+  ud->cmd = NULL;
   lua_getiuservalue(L, -1, VIEW);
   buffer_revoke(L, -1);
   lua_getiuservalue(L, -2, DATA_IN);
@@ -169,7 +174,6 @@ static const struct field {
  * field that takes Lua to tell is a function in the table at upvalue 2. */
 static int l_index(lua_State *L)
 {
-  lua_settop(L, 2);
   lua_pushvalue(L, 2);
   lua_rawget(L, lua_upvalueindex(1));
   if (lua_isinteger(L, -1))
@@ -211,7 +215,7 @@ static int l_swap_data(lua_State *L)
 {
   struct cmd *c = check(L);
 
-  luaL_checkudata(L, 2, BUFFER);
+  bind_check(L, 2, buffer_class);
   c->swapped = true;
   lua_getiuservalue(L, 1, DATA);
   lua_pushvalue(L, 2);
@@ -235,11 +239,11 @@ static int l_moved(lua_State *L)
 
 static int l_tostring(lua_State *L)
 {
-  struct cmd **ud = luaL_checkudata(L, 1, CMD);
+  struct cmd_ud *ud = bind_check(L, 1, cmd_class);
   struct task *t = task_running();
 
-  if (*ud && t && t->cmd == *ud)
-    lua_pushfstring(L, "command %d, opcode %d", (*ud)->id, (*ud)->cdb[0]);
+  if (ud->cmd && t && t->cmd == ud->cmd)
+    lua_pushfstring(L, "command %d, opcode %d", ud->cmd->id, ud->cmd->cdb[0]);
   else
     lua_pushliteral(L, "command that is over");
   return 1;
@@ -272,7 +276,7 @@ void bind_cmd(lua_State *L)
 {
   int i;
 
-  luaL_newmetatable(L, CMD);
+  luaL_newmetatable(L, cmd_class);
   luaL_newlib(L, methods);
   for (i = 0; fields[i].name; i++) {
     lua_pushinteger(L, i);

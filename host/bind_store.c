@@ -20,11 +20,12 @@
 #include "store.h"
 #include "task.h"
 
-#define STORE "tcmu.store"
+static const char store_class[] = "tcmu.store";
 
 /* Closed when the device in whose task it was opened has gone and no other
  * device serves from it; by the collector if there is no such device. */
 struct store_ud {
+  const char *is;               /* store_class, see bind_check() */
   LIST_ENTRY(store_ud) link;    /* of the device in whose task it was opened */
   struct store *store;          /* NULL: closed */
   struct device *dev;           /* NULL: none, or gone */
@@ -67,7 +68,7 @@ static int raise_io(lua_State *L, enum store_verb verb, int rc)
 
 static struct store_ud *check_open(lua_State *L)
 {
-  struct store_ud *ud = luaL_checkudata(L, 1, STORE);
+  struct store_ud *ud = bind_check(L, 1, store_class);
 
   luaL_argcheck(L, ud->store, 1, "this store is closed");
   return ud;
@@ -75,7 +76,7 @@ static struct store_ud *check_open(lua_State *L)
 
 struct store *store_check(lua_State *L, int arg)
 {
-  struct store_ud *ud = luaL_checkudata(L, arg, STORE);
+  struct store_ud *ud = bind_check(L, arg, store_class);
 
   luaL_argcheck(L, ud->store, arg, "this store is closed");
   return ud->store;
@@ -231,7 +232,7 @@ static int transfer(lua_State *L, enum store_verb verb, int at_arg)
   int count;
 
   check_open(L);
-  luaL_checkudata(L, 2, BUFFER);
+  bind_check(L, 2, buffer_class);
   offset = check_offset(L, 3);
   at = luaL_optinteger(L, at_arg, 0);
   n = luaL_optinteger(L, at_arg + 1, (lua_Integer)buffer_len(L, 2) - at);
@@ -393,7 +394,7 @@ void store_close_all(struct device *d)
 /* store:close().  A store that a device serves is closed by the device. */
 static int l_close(lua_State *L)
 {
-  struct store_ud *ud = luaL_checkudata(L, 1, STORE);
+  struct store_ud *ud = bind_check(L, 1, store_class);
 
   if (!ud->store)
     return 0;
@@ -405,7 +406,7 @@ static int l_close(lua_State *L)
 
 static int l_gc(lua_State *L)
 {
-  struct store_ud *ud = luaL_checkudata(L, 1, STORE);
+  struct store_ud *ud = bind_check(L, 1, store_class);
 
   close_ud(ud);                 /* one that was never opened is listed too */
   return 0;
@@ -418,9 +419,9 @@ static struct store_ud *push(lua_State *L, uv_loop_t **loop)
   struct state *st = state_of(L);
   struct task *t = task_running();
 
-  *ud = (struct store_ud){ .store = NULL };
+  *ud = (struct store_ud){ .is = store_class };
   SLIST_INIT(&ud->idle);
-  luaL_setmetatable(L, STORE);
+  luaL_setmetatable(L, store_class);
   *loop = st ? &st->shard->loop : uv_default_loop();
   if (t && t->dev) {
     ud->dev = t->dev;
@@ -554,7 +555,7 @@ static const luaL_Reg functions[] = {
 
 void bind_store(lua_State *L)
 {
-  luaL_newmetatable(L, STORE);
+  luaL_newmetatable(L, store_class);
   lua_pushcfunction(L, l_gc);
   lua_setfield(L, -2, "__gc");
   lua_pushcfunction(L, l_close);

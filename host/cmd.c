@@ -166,6 +166,11 @@ static void answer(struct cmd *c, uint8_t status)
   struct device *d = c->dev;
   struct ring_result res = { .status = status };
 
+  device_mark_dirty(d);
+  if (status == SCSI_GOOD && c->moved >= c->data_len && !c->bidi_cnt) {
+    ring_good(d->ring, c->token, c->id);        /* all of the data is valid */
+    return;
+  }
   if (status != SCSI_GOOD)
     c->moved = 0;
   if (status != SCSI_CHECK_CONDITION) {
@@ -179,7 +184,6 @@ static void answer(struct cmd *c, uint8_t status)
     res.sense_len = (size_t)c->sense_len;
   }
   ring_complete(d->ring, c->token, c->id, &res);
-  device_mark_dirty(d);
 }
 
 void cmd_finish(struct cmd *c, uint8_t status)

@@ -157,6 +157,12 @@ void device_orphan_all(struct device *d);
 
 /* Publishes completions and tells the kernel. */
 void device_flush(struct device *d);
-void device_mark_dirty(struct device *d);
+void device_enlist_dirty(struct device *d);
+
+static inline void device_mark_dirty(struct device *d)
+{
+  if (!d->dirty)
+    device_enlist_dirty(d);
+}
 
 #endif

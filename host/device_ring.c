@@ -19,10 +19,8 @@ enum {
   TMR_LUN_RESET = 5,
 };
 
-void device_mark_dirty(struct device *d)
+void device_enlist_dirty(struct device *d)
 {
-  if (d->dirty)
-    return;
   d->dirty = true;
   LIST_INSERT_HEAD(&d->shard->dirty, d, dirty_link);
 }
@@ -85,18 +83,20 @@ static void manage(struct device *d, const struct ring_tmr *tmr)
   device_mark_dirty(d);         /* the entry itself is released */
 }
 
-/* Takes entries while *left allows; false if the ring is not empty then. */
-static bool take(struct device *d, int *left)
+/* Takes up to `most` entries and returns how many; *empty if that was all. */
+static int take(struct device *d, int most, bool *empty)
 {
   union ring_entry e;
+  int n;
 
-  for (; *left > 0; --*left) {
+  *empty = true;
+  for (n = 0; n < most; n++) {
     switch (ring_next(d->ring, &e)) {
-    case RING_EMPTY:
-      return true;
     case RING_CMD:
       cmd_take(d, &e.cmd);
       break;
+    case RING_EMPTY:
+      return n;
     case RING_TMR:
       manage(d, &e.tmr);
       break;
@@ -107,26 +107,27 @@ static bool take(struct device *d, int *left)
       break;
     case RING_BROKEN:
       park(d);
-      return true;
+      return n;
     }
   }
-  return false;
+  *empty = false;
+  return n;
 }
 
 /* What comes in while completions are told is taken as well, but within one
  * limit: a busy device must not keep the loop from the others. */
 void device_drain(struct device *d)
 {
-  int left = DRAIN_MAX, before;
+  int left = DRAIN_MAX, taken;
   bool empty;
 
   if (!d->ring || d->gone || d->parked)
     return;
   d->draining = true;
   do {
-    before = left;
-    empty = take(d, &left);
-    if (left < before)
+    taken = take(d, left, &empty);
+    left -= taken;
+    if (taken)
       poll_took(&d->shard->poller);
     device_mark_dirty(d);       /* PADs and unknown entries are released too */
     shard_settle(d->shard);

@@ -279,7 +279,7 @@ int ring_cdb(struct ring *r, const struct ring_cmd *c,
 {
   const unsigned char *base = (const unsigned char *)r->mb;
   uint64_t at = peek(((const struct abi_cmd *)c->at)->req.cdb_off);
-  uint64_t left = at >= r->ring_off && at < r->data_off ? r->data_off - at : 0;
+  uint64_t left = at - r->ring_off < r->size ? r->data_off - at : 0;
   size_t len = 1;
 
   /* What the length is taken from is the private copy. */
@@ -364,6 +364,11 @@ static inline struct abi_cmd *finish(struct ring *r, uint32_t token,
   e->head.cmd_id = id;
   r->owners[id].out = false;
   r->outstanding--;
+  if (r->caps & RING_CAP_OOOC) {        /* nobody waits behind anybody */
+    r->tail = advance(r, r->tail, t->release);
+    r->first++;
+    return e;
+  }
   t->done = true;
   do {
     t = ring_slot(r, r->first);

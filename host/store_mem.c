@@ -19,6 +19,7 @@ enum {
   FAN = 1 << FAN_BITS,
   SLAB_MIN = 4,                 /* pages: a small device stays small */
   SLAB_MAX = 64,
+  HUGE = 2 << 20,               /* bytes; a slab of SLAB_MAX is full of them */
 };
 
 struct slab {
@@ -52,6 +53,25 @@ static unsigned levels_for(uint64_t size)
   return levels;
 }
 
+/* Large slabs are made of huge pages, where the system has them: a random access
+ * then finds its address in the processor's cache of them. */
+static void *map_slab(size_t size)
+{
+  size_t room = size < SLAB_MAX * PAGE ? size : size + HUGE, before;
+  char *p = mmap(NULL, room, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+  if (p == MAP_FAILED || room == size)
+    return p;
+  before = -(uintptr_t)p % HUGE;
+  if (before)
+    munmap(p, before);
+  if (before < HUGE)
+    munmap(p + before + size, HUGE - before);
+  madvise(p + before, size, MADV_HUGEPAGE);
+  return p + before;
+}
+
 static int add_slab(struct memory *m)
 {
   size_t n = m->pages < SLAB_MIN ? SLAB_MIN : least(m->pages, SLAB_MAX);
@@ -66,8 +86,7 @@ static int add_slab(struct memory *m)
   slab = malloc(sizeof(*slab));
   if (!slab)
     return -ENOMEM;
-  slab->base = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  slab->base = map_slab(n * PAGE);
   if (slab->base == MAP_FAILED) {
     free(slab);
     return -ENOMEM;
