@@ -23,6 +23,7 @@ enum {
 static void go_job(struct job *j);
 static void granted(struct range_lock *l);
 
+__attribute__((cold))
 static struct cmd *more_slots(struct device *d)
 {
   struct cmd *c = calloc(1, sizeof(*c));
@@ -443,6 +444,7 @@ static void granted(struct range_lock *l)
   shard_later(c->dev->shard, &c->job);
 }
 
+__attribute__((cold))
 static void refuse(struct device *d, const struct ring_cmd *entry)
 {
   struct ring_result res = { .status = SCSI_TASK_SET_FULL };
@@ -574,8 +576,7 @@ void cmd_take(struct device *d, const struct ring_cmd *entry)
   cdb_len = ring_cdb(d->ring, entry, c->cdb);
   if (cdb_len > 0 && asks_if_ready(d, entry, c->cdb)) {
     ring_good(d->ring, entry->token, entry->id);
-    device_mark_dirty(d);
-    return;
+    return;                     /* the drain that called tells the kernel */
   }
   take(c, entry, cdb_len);
 }

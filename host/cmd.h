@@ -72,7 +72,7 @@ struct cmd {
   uint64_t due;                 /* ns; deadline */
 };
 
-/* Takes an entry of the ring and gets it going. */
+/* Takes an entry of the ring and gets it going; for device_drain(). */
 void cmd_take(struct device *d, const struct ring_cmd *entry);
 
 /* Begins with a command that was held. */

@@ -61,7 +61,6 @@ static enum ring_event start_over(struct ring *r)
   r->published = tail;
   r->first = r->next;
   memset(r->owners, 0, r->ids * sizeof(*r->owners));
-  r->outstanding = 0;
   r->broken = r->stuck = false;
   if (!is_position(r, tail)) {
     ring_set_broken(r, "cmd_tail %u lies outside the ring of %u bytes", tail,
@@ -110,7 +109,6 @@ static inline bool take_cmd(struct ring *r, uint32_t len, struct ring_cmd *out)
   *ring_slot(r, r->next++) = (struct taken) {
     .offset = r->cursor, .release = len,
   };
-  r->outstanding++;
   e->req.hole = MARK;
   r->cursor = advance(r, r->cursor, len);
   return true;
@@ -363,7 +361,6 @@ static inline struct abi_cmd *finish(struct ring *r, uint32_t token,
 
   e->head.cmd_id = id;
   r->owners[id].out = false;
-  r->outstanding--;
   if (r->caps & RING_CAP_OOOC) {        /* nobody waits behind anybody */
     r->tail = advance(r, r->tail, t->release);
     r->first++;
@@ -421,7 +418,11 @@ bool ring_publish(struct ring *r)
 
 uint32_t ring_outstanding(const struct ring *r)
 {
-  return r->outstanding;
+  uint32_t n = 0;
+
+  for (uint32_t id = 0; id < r->ids; id++)
+    n += r->owners[id].out;
+  return n;
 }
 
 bool ring_pending(const struct ring *r)

@@ -122,7 +122,7 @@ void ring_good(struct ring *r, uint32_t token, uint16_t id);
  * reset meanwhile, which the next ring_next() tells. */
 bool ring_publish(struct ring *r);
 
-/* Commands taken and not completed. */
+/* Commands taken and not completed.  Counts them, for specs. */
 uint32_t ring_outstanding(const struct ring *r);
 
 /* True if the kernel has written entries that were not taken yet: one load,

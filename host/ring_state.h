@@ -36,7 +36,6 @@ struct ring {
   uint32_t tail;                /* everything before it is finished */
   uint32_t published;           /* cmd_tail as we know it */
   unsigned caps;
-  uint32_t outstanding;
   bool broken;
   bool stuck;                   /* ... by the entry at the cursor; it is marked */
 
