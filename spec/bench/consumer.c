@@ -147,6 +147,7 @@ static void await_report(struct bench_shard *b, int64_t id)
 {
   while (b->answered != id)
     uv_run(&b->shard.loop, UV_RUN_ONCE);
+  uv_run(&b->shard.loop, UV_RUN_NOWAIT);        /* forgets an uv_stop() */
   b->answered = 0;
 }
 
