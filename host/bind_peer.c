@@ -10,6 +10,7 @@
 
 #include "bind.h"
 #include "bind_buffer.h"
+#include "device.h"
 #include "peer.h"
 #include "state.h"
 #include "task.h"
@@ -133,20 +134,25 @@ static int answered(lua_State *L, int status, lua_KContext ctx)
 }
 
 /* A letter to the device at 1 and 2, about the bytes from 3 on, which are those
- * of the buffer at 4. */
+ * of the buffer at 4; with a text at 5 that says what they are, if not the
+ * device's own. */
 static int transfer(lua_State *L, enum letter_kind kind)
 {
   struct task *t = task_waiter(L, "peer");
   lua_Integer shard = luaL_checkinteger(L, 1);
   lua_Integer device = luaL_checkinteger(L, 2);
   lua_Integer offset = luaL_optinteger(L, 3, 0);
-  size_t len = 0;
+  size_t len = 0, text_len;
   struct iovec iov;
+  const char *text;
   struct letter *m;
 
+  lua_settop(L, 5);
+  text = luaL_optlstring(L, 5, "", &text_len);
+  luaL_argcheck(L, text_len <= LETTER_TEXT, 5, "too long");
   luaL_argcheck(L, shard >= 0 && shard < PEERS_MAX, 1, "no such shard");
   luaL_argcheck(L, offset >= 0, 3, "must not be negative");
-  if (kind != LETTER_LOOK) {
+  if (kind == LETTER_READ || kind == LETTER_WRITE) {
     len = buffer_len(L, 4);
     luaL_argcheck(L, len && buffer_span(L, 4, 0, len, false, &iov, 1) == 1, 4,
                   "not a buffer of its own");
@@ -157,19 +163,21 @@ static int transfer(lua_State *L, enum letter_kind kind)
   m->shard = (unsigned)shard;
   m->device = device;
   m->offset = (uint64_t)offset;
+  memcpy(m->text, text, text_len);
+  m->text_len = text_len;
   if (kind == LETTER_WRITE)
     memcpy(m->data, iov.iov_base, len);
   return ask(L, m, answered);
 }
 
-/* core.peer.look(shard, device): the text is what its tcmu.copy_serve tells.
- * Waits. */
+/* core.peer.look(shard, device, nil, nil [, text]): the text is what its
+ * tcmu.copy_serve tells.  Waits. */
 static int l_look(lua_State *L)
 {
   return transfer(L, LETTER_LOOK);
 }
 
-/* core.peer.read(shard, device, offset, buffer): fills the buffer.  Waits. */
+/* core.peer.read(shard, device, offset, buffer [, text]): fills the buffer.  Waits. */
 static int l_read(lua_State *L)
 {
   return transfer(L, LETTER_READ);
@@ -182,6 +190,12 @@ static int l_write(lua_State *L)
   return transfer(L, LETTER_WRITE);
 }
 
+/* core.peer.delete(shard, device, nil, nil, text).  Waits. */
+static int l_delete(lua_State *L)
+{
+  return transfer(L, LETTER_DELETE);
+}
+
 /* core.peer.allowed(): whether one device may have another read or written. */
 static int l_allowed(lua_State *L)
 {
@@ -191,9 +205,21 @@ static int l_allowed(lua_State *L)
   return 1;
 }
 
+/* core.peer.here(): the shard and the number of the running task's device. */
+static int l_here(lua_State *L)
+{
+  struct task *t = task_waiter(L, "peer");
+
+  lua_pushinteger(L, check_peer(L, t)->index);
+  lua_pushinteger(L, t->dev->id);
+  return 2;
+}
+
 static const luaL_Reg functions[] = {
   { "allowed", l_allowed },
+  { "delete", l_delete },
   { "find", l_find },
+  { "here", l_here },
   { "look", l_look },
   { "read", l_read },
   { "write", l_write },
@@ -208,5 +234,7 @@ int bind_peer(lua_State *L)
   lua_setfield(L, -2, "__gc");
   lua_pop(L, 1);
   luaL_newlib(L, functions);
+  lua_pushinteger(L, PEERS_MAX);
+  lua_setfield(L, -2, "shards");
   return 1;
 }

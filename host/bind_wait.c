@@ -18,6 +18,7 @@
 
 #define WAITER "tcmu.waiter"
 #define LOCK "tcmu.lock"
+#define WATCH "tcmu.watch"
 
 static void sleep_over(struct timer *timer)
 {
@@ -273,6 +274,10 @@ void wait_release_locks(struct device *d, const void *owner)
 {
   struct lock_ud *ud, *next;
 
+  while (!owner && d->locks.watches) {
+    d->locks.watches->broken = true;
+    lock_unwatch(d->locks.watches);
+  }
   for (ud = LIST_FIRST(&d->lua_locks); ud; ud = next) {
     next = LIST_NEXT(ud, link);
     if (!owner || ud->lock.owner == owner)
@@ -293,23 +298,27 @@ static int lock_held(lua_State *L, int status, lua_KContext ctx)
   return 1;
 }
 
-/* tcmu.lock(self, offset, length): holds a range of the device against every
- * other command that changes it, until the value is closed (<close>).  What
- * the running command holds itself is no obstacle.  Waits. */
+/* tcmu.lock(self, offset, length [, harmless = it is not for a change]): holds
+ * a range of the device against every other command that changes it, until the
+ * value is closed (<close>).  What the running command holds itself is no
+ * obstacle.  Waits. */
 static int l_lock(lua_State *L)
 {
   struct task *t = task_waiter(L, "lock"), *root;
   lua_Integer offset = luaL_checkinteger(L, 2);
   lua_Integer length = luaL_checkinteger(L, 3);
   struct lock_ud *ud;
+  bool harmless;
 
   luaL_argcheck(L, offset >= 0, 2, "must not be negative");
   luaL_argcheck(L, length >= 0, 3, "must not be negative");
   if (!t->dev)
     return luaL_error(L, "lock: there is no device yet");
+  harmless = lua_toboolean(L, 4);
   lua_settop(L, 3);
   ud = lua_newuserdatauv(L, sizeof(*ud), 0);
   *ud = (struct lock_ud){ .dev = NULL };
+  ud->lock.harmless = harmless;
   luaL_setmetatable(L, LOCK);
   for (root = t; root->parent; root = root->parent)
     ;
@@ -336,6 +345,57 @@ static int l_lock_close(lua_State *L)
   return 0;
 }
 
+/* core.watch(offset, length): tells of everybody else who changes the range of
+ * the device from now on. */
+static int l_watch(lua_State *L)
+{
+  struct task *t = task_waiter(L, "watch"), *root;
+  lua_Integer offset = luaL_checkinteger(L, 1);
+  lua_Integer length = luaL_checkinteger(L, 2);
+  struct lock_watch *w = lua_newuserdatauv(L, sizeof(*w), 0);
+
+  for (root = t; root->parent; root = root->parent)
+    ;
+  *w = (struct lock_watch){ .offset = (uint64_t)offset,
+                            .length = (uint64_t)length,
+                            .owner = t->cmd ? (void *)t->cmd : (void *)root };
+  luaL_setmetatable(L, WATCH);
+  lock_watch(&t->dev->locks, w);
+  return 1;
+}
+
+/* watch:everybody(): from now on of whoever has set it, too. */
+static int l_watch_everybody(lua_State *L)
+{
+  struct lock_watch *w = luaL_checkudata(L, 1, WATCH);
+
+  w->owner = NULL;
+  return 0;
+}
+
+/* watch:intact(): nobody has, and the device is still there. */
+static int l_watch_intact(lua_State *L)
+{
+  const struct lock_watch *w = luaL_checkudata(L, 1, WATCH);
+
+  lua_pushboolean(L, !w->broken && w->prev);
+  return 1;
+}
+
+/* watch:close(): it is of no interest any more. */
+static int l_watch_close(lua_State *L)
+{
+  lock_unwatch(luaL_checkudata(L, 1, WATCH));
+  return 0;
+}
+
+static const luaL_Reg watch_methods[] = {
+  { "close", l_watch_close },
+  { "everybody", l_watch_everybody },
+  { "intact", l_watch_intact },
+  { NULL, NULL }
+};
+
 static const luaL_Reg functions[] = {
   { "all", l_all },
   { "await", l_await },
@@ -343,6 +403,7 @@ static const luaL_Reg functions[] = {
   { "lock", l_lock },
   { "sleep", l_sleep },
   { "spawn", l_spawn },
+  { "watch", l_watch },
   { NULL, NULL }
 };
 
@@ -371,5 +432,12 @@ void bind_wait(lua_State *L)
   lua_setfield(L, -2, "__index");
   lua_pushliteral(L, "lock");
   lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
+
+  luaL_newmetatable(L, WATCH);
+  lua_pushcfunction(L, l_watch_close);
+  lua_setfield(L, -2, "__gc");
+  luaL_newlib(L, watch_methods);
+  lua_setfield(L, -2, "__index");
   lua_pop(L, 1);
 }

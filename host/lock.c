@@ -12,12 +12,18 @@
 
 #include <stddef.h>
 
+static bool overlap(uint64_t a, uint64_t a_length, uint64_t b,
+                    uint64_t b_length)
+{
+  if (!a_length || !b_length)
+    return false;
+  return a <= b ? b - a < a_length : a - b < b_length;
+}
+
 static bool conflict(const struct range_lock *a, const struct range_lock *b)
 {
-  if (a->owner == b->owner || !a->length || !b->length)
-    return false;
-  return a->offset <= b->offset ? b->offset - a->offset < a->length
-                                : a->offset - b->offset < b->length;
+  return a->owner != b->owner &&
+         overlap(a->offset, a->length, b->offset, b->length);
 }
 
 static void unlink_lock(struct lock_table *t, struct range_lock *l)
@@ -64,11 +70,44 @@ static bool holds_any(const struct lock_table *t, const void *owner)
   return false;
 }
 
+void lock_watch(struct lock_table *t, struct lock_watch *w)
+{
+  w->broken = false;
+  w->next = t->watches;
+  w->prev = &t->watches;
+  if (w->next)
+    w->next->prev = &w->next;
+  t->watches = w;
+}
+
+void lock_unwatch(struct lock_watch *w)
+{
+  if (!w->prev)
+    return;
+  *w->prev = w->next;
+  if (w->next)
+    w->next->prev = w->prev;
+  w->prev = NULL;
+}
+
+static void break_watches(const struct lock_table *t,
+                          const struct range_lock *l)
+{
+  struct lock_watch *w;
+
+  for (w = t->watches; w; w = w->next)
+    if (w->owner != l->owner &&
+        overlap(w->offset, w->length, l->offset, l->length))
+      w->broken = true;
+}
+
 bool lock_acquire(struct lock_table *t, struct range_lock *l)
 {
   bool ahead = holds_any(t, l->owner);
   struct range_lock *w;
 
+  if (!l->harmless)
+    break_watches(t, l);
   l->blockers = held_against(t, l, NULL);
   for (w = t->in[LOCK_WAITING].first; w; w = w->next) {
     if (!conflict(w, l))

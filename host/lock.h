@@ -21,16 +21,27 @@ struct range_lock {
   const void *owner;            /* not NULL */
   void (*granted)(struct range_lock *l);        /* a waiting lock is held now */
   void *arg;                    /* the caller's */
+  bool harmless;                /* its owner changes nothing: breaks no watch */
 
   struct range_lock *prev, *next;       /* private; zero at first */
   enum lock_state state;
   unsigned blockers;            /* earlier locks in the way */
 };
 
+/* Knows whether its range may have changed since it was set: it is broken by
+ * whoever asks for a lock there, but for its own owner. */
+struct lock_watch {
+  uint64_t offset, length;      /* bytes; the caller sets the first three */
+  const void *owner;            /* NULL: none */
+  bool broken;
+  struct lock_watch *next, **prev;      /* private; prev NULL: not set */
+};
+
 /* All zero at first. */
 struct lock_table {
   struct lock_list { struct range_lock *first, *last; } in[LOCK_HELD + 1];
   bool telling;
+  struct lock_watch *watches;
 };
 
 /* Asks for the lock.  True: held at once.  False: it waits, and `granted` is
@@ -45,12 +56,16 @@ bool lock_acquire(struct lock_table *t, struct range_lock *l);
  * lock itself is free as soon as it is given back. */
 void lock_release(struct lock_table *t, struct range_lock *l);
 
-/* Nobody holds a lock or waits for one: whoever lets go before anybody else
- * can ask needs none. */
+/* Sets a watch, or takes one away; harmless on one that is not set. */
+void lock_watch(struct lock_table *t, struct lock_watch *w);
+void lock_unwatch(struct lock_watch *w);
+
+/* Nobody holds a lock, waits for one or watches: whoever lets go before anybody
+ * else can ask needs none. */
 static inline bool lock_table_empty(const struct lock_table *t)
 {
   return !t->in[LOCK_HELD].first && !t->in[LOCK_GRANTED].first &&
-         !t->in[LOCK_WAITING].first;
+         !t->in[LOCK_WAITING].first && !t->watches;
 }
 
 /* Asked for and not yet granted, as far as its owner knows. */

@@ -28,7 +28,7 @@ struct task;
 
 enum {
   PEERS_MAX = 256,              /* shards of a process */
-  LETTER_TEXT = 288,            /* a designator, or what a device answers */
+  LETTER_TEXT = 512,            /* a designator, a token, or an answer */
 };
 
 enum letter_kind {
@@ -36,6 +36,7 @@ enum letter_kind {
   LETTER_LOOK,                  /* what are you? */
   LETTER_READ,
   LETTER_WRITE,
+  LETTER_DELETE,                /* a token is not needed any more */
   LETTER_HURRY,                 /* end what was asked, it is of no use */
 };
 
@@ -56,7 +57,7 @@ struct letter {
   int64_t device;               /* control's number */
   unsigned found;               /* FIND: how many there are */
   uint64_t offset;              /* bytes */
-  size_t text_len;
+  size_t text_len;              /* of what is asked, then of the answer */
   char text[LETTER_TEXT];
 
   struct task *task;            /* the rest of the head: of who serves it */

@@ -112,7 +112,8 @@ static void begin(struct task *t)
 void peer_serve(struct peer *p, struct letter *m)
 {
   static const char *const verbs[] = {
-    [LETTER_LOOK] = "look", [LETTER_READ] = "read", [LETTER_WRITE] = "write"
+    [LETTER_LOOK] = "look", [LETTER_READ] = "read", [LETTER_WRITE] = "write",
+    [LETTER_DELETE] = "delete"
   };
   struct device *d = device_find(p->shard, m->device);
   struct task *t;
@@ -143,7 +144,8 @@ void peer_serve(struct peer *p, struct letter *m)
     memcpy(m->bytes, m->data, m->len);
   lua_pushvalue(t->co, -1);
   m->buffer_ref = luaL_ref(t->co, LUA_REGISTRYINDEX);
-  t->nargs = 4;
+  lua_pushlstring(t->co, m->text, m->text_len);
+  t->nargs = 5;
   if (!d->held)
     begin(t);
 }

@@ -350,6 +350,25 @@ describe("EXTENDED COPY between two devices", function()
       assert.equal(2, status.data:byte(5))
     end)
 
+    it("one after the other: no more at a time than page 8Fh says", function()
+      write(a, 0, "HANG" .. ("a"):rep(BLOCK - 4))
+      local function background(id)
+        list = lists.lid4(target(a) .. target(b), segment(0, 1, 1, 0, 0), id,
+                          true)
+        return a:cmd(make.extended_copy_lid4 { length = #list }, list)
+      end
+      local function state(id)
+        return a:cmd(make.receive_copy_status_lid4 {
+          list_identifier = id, length = 64 }).data:byte(6)
+      end
+      for id = 1, 16 do assert.is.good(background(id)) end
+      assert.has.status(background(17), 0x08)
+      assert.equal(0x12, state(5))
+      b:abort()
+      a:run(function() return state(6) == 2 end)
+      assert.is.good(background(17))
+    end)
+
     it("when it is aborted while it reads", function()
       write(b, 0, "RDLY" .. ("b"):rep(BLOCK - 4))
       local back = lists.lid1(target(b) .. target(a), segment(0, 1, 1, 0, 0))

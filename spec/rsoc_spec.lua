@@ -54,8 +54,8 @@ describe("REPORT SUPPORTED OPERATION CODES", function()
     assert.equal("00 03 04 08 0a 12 15 16 17 1a 1b 25 28 2a 2e 2f 34 37 41 42 "
       .. "48/01 48/02 48/1f 4d 55 56 57 5a 5e/00 5e/01 5e/02 5e/03 5f/00 5f/01 "
       .. "5f/02 5f/03 5f/04 5f/05 5f/06 5f/07 7f/09 7f/0a 7f/0b 7f/0c 7f/0d "
-      .. "83/00 83/01 84/00 84/03 84/05 88 89 8a 8b 8e 8f 90 93 9c 9e/10 9e/12 "
-      .. "a0 a3/05 a3/0c a3/0d a3/0f a4/06 a4/0f a8 aa ae af b7",
+      .. "83/00 83/01 83/10 83/11 84/00 84/03 84/05 84/07 88 89 8a 8b 8e 8f "
+      .. "90 93 9c 9e/10 9e/12 a0 a3/05 a3/0c a3/0d a3/0f a4/06 a4/0f a8 aa ae af b7",
       table.concat(all(), " "))
   end)
 

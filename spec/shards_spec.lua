@@ -283,6 +283,44 @@ describe("devices of several threads", function()
     stop()
   end)
 
+  it("use each other's tokens while somebody writes", function()
+    start(3)
+    for id = 1, 3 do add(id, id) end
+    local good, revoked = 0, 0
+    for round = 1, 20 do
+      local data = lists.numbered(2000, BLOCK, round)
+      assert.equal(0, cmd(1, make.write_16 { lba = 0, blocks = 2000 },
+                          { data_out = data }).status)
+      local list = string.pack(">s2", string.pack(">BxI4I4xxs2", 0, 0, 0,
+                               string.pack(">I8I4xxxx", 0, 2000)))
+      assert.equal(0, cmd(1, make.populate_token {
+        list_identifier = 1, length = #list }, { data_out = list }).status)
+      local token = cmd(1, make.receive_rod_token_information {
+        list_identifier = 1, length = 1024 }, { data_in = 1024 }).data:sub(39)
+      local running = {}
+      for id = 2, 3 do
+        list = string.pack(">s2", string.pack(">BxxxxxI8c512xxxxxxs2", 0, 0,
+                 token, string.pack(">I8I4xxxx", 0, 2000)))
+        running[id] = submit(id, make.write_using_token {
+          list_identifier = 1, length = #list }, { data_out = list })
+      end
+      local late = submit(1, make.write_16 { lba = 1999, blocks = 1 },
+                          { data_out = ("x"):rep(BLOCK) })
+      for id = 2, 3 do
+        if result(id, running[id]).status == 0 then
+          good = good + 1
+          assert.is_true(data == cmd(id, make.read_16 { lba = 0, blocks = 2000 },
+                                     { data_in = 2000 * BLOCK }).data)
+        else
+          revoked = revoked + 1
+        end
+      end
+      assert.equal(0, result(1, late).status)
+    end
+    assert.equal(40, good + revoked)
+    stop()
+  end)
+
   it("come and go while they are copied to", function()
     start(2)
     add(1, 1)

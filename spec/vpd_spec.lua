@@ -266,19 +266,27 @@ describe("INQUIRY", function()
   it("tells on page 8Fh the commands and descriptors of EXTENDED COPY",
   function()
     open {}
-    local body, found, at = page(0x8F), {}, 1
+    local body, found, at = page(0x8F, 1024), {}, 1
     while at < #body do
       local kind, text = string.unpack(">I2s2", body, at)
       assert.equal(0, #text % 4)
       found[kind] = hex(text)
       at = at + 4 + #text
     end
-    assert.equal("09" .. "83020001" .. "8403000305" .. "0000", found[0x0001])
+    assert.equal("0c" .. "830400011011" .. "840400030507" .. "000000",
+                 found[0x0001])
     assert.equal("00000000" .. "0008" .. "0040" .. "00000800",
                  found[0x0004]:sub(1, 24))
     assert.equal("0202e400", found[0x0008])
     assert.equal("00000010" .. "00000010" .. "01fffe00" .. "09",
                  found[0x8001]:sub(1, 26))
+    -- What tokens may be: 600 and 60 seconds, 256 MiB, best 64 MiB.
+    assert.equal("000000000000" .. "0020" .. "00000258" .. "0000003c"
+                 .. "0000000000080000" .. "0000000000020000", found[0x0000])
+    assert.equal(44, #found[0x0106] // 2)
+    assert.equal("000000c0" .. "0080000001", found[0x0108]:sub(1, 18))
+    assert.equal("0080000103", found[0x0108]:sub(137, 146))
+    assert.equal("ffff000102", found[0x0108]:sub(265, 274))
   end)
 
   it("has port designators and page 88h only while there is one port",

@@ -115,11 +115,11 @@ return {
       action = 0x1F },
 
     { "POPULATE TOKEN", 0x83, OUT, {
-      { "list_identifier", 6, 7, 32 }, { "parameter_list_length", 10, 7, 32 } },
-      action = 0x10 },
+      { "list_identifier", 6, 7, 32 }, { "parameter_list_length", 10, 7, 32 },
+      GROUP_14 }, action = 0x10 },
     { "WRITE USING TOKEN", 0x83, OUT, {
-      { "list_identifier", 6, 7, 32 }, { "parameter_list_length", 10, 7, 32 } },
-      action = 0x11 },
+      { "list_identifier", 6, 7, 32 }, { "parameter_list_length", 10, 7, 32 },
+      GROUP_14 }, action = 0x11 },
 
     { "READ (16)", 0x88, IN, {
       RDPROTECT, DPO, FUA, RARC, LBA_8, TRANSFER_16, GROUP_14 } },

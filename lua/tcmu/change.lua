@@ -27,6 +27,7 @@ function change.size(dev, fields)
   if size ~= dev.size and dev.kind.resize then dev.kind.resize(dev, size) end
   if dev.store and dev.store:size() < size then dev.store:resize(size) end
   if size == dev.size then return end
+  if dev.tokens then require("tcmu.rod").revoke(dev) end
   dev.size = size
   dev.handle():set("size", size)
   dev:set { attention = scsi.CAPACITY_DATA_HAS_CHANGED }

@@ -1,16 +1,14 @@
 --- EXTENDED COPY and RECEIVE COPY RESULTS (SPC-4 6.4, 6.17 to 6.25).
 --
 -- Copies between ranges of blocks of this device and of other disks of the
--- process, see tcmu.copy_end; how a copy ended is kept until somebody has
--- asked.  Lists of all initiators are in one pot, since a ring entry names none
--- of them; and since a device is not told either when an initiator is gone,
--- which would end the keeping, nothing is kept for long.
+-- process, see tcmu.copy_end.  Tokens for what is to be copied: tcmu.rod.
 
 local copy_end = require "tcmu.copy_end"
 local copy_list = require "tcmu.copy_list"
 local core = require "tcmu.core"
 local extent = require "tcmu.extent"
 local guard = require "tcmu.guard"
+local records = require "tcmu.copy_records"
 local sense = require "tcmu.sense"
 
 local copy = {}
@@ -20,12 +18,7 @@ local ABORTED <const> = sense.new(COPY_ABORTED, 0, 0)
 local INEXACT <const> = sense.new(COPY_ABORTED, 0x26, 0x0A)
 local WRITE_REFUSED <const> = sense.constant.THIRD_PARTY_DEVICE_FAILURE
 local BAD_FIELD <const> = sense.constant.INVALID_FIELD_IN_PARAMETER_LIST
--- ILLEGAL REQUEST with OPERATION IN PROGRESS: the list identifier is in use.
-local IN_USE <const> = sense.new(0x05, 0x00, 0x16)
-local IN_PROGRESS <const>, GOOD <const>, BAD <const> = 0, 1, 2
-local KEPT_SECONDS <const> = 30
-local IN_BACKGROUND <const> = 0x11
-local CHECK_CONDITION <const> = 0x02
+local EXTENDED_COPY_LID4 <const> = 0x01
 
 -- Copying ---------------------------------------------------------------------
 
@@ -92,7 +85,7 @@ local function move(segment, ends)
   return length
 end
 
-local function do_segments(dev, request, ends, record)
+local function do_segments(record, dev, request, ends)
   for number, segment in ipairs(request.segments) do
     local ok, result = pcall(move, segment, ends)
     if not ok then
@@ -103,59 +96,11 @@ local function do_segments(dev, request, ends, record)
       if result.key == COPY_ABORTED then
         result = located(number, segment, result)
       end
-      record.failure = result
       error(result, 0)
     end
     record.segments = number
     record.bytes = record.bytes + result
   end
-  record.status = GOOD
-end
-
-local ending <const> = { __close = function(record)
-  if record.status == IN_PROGRESS then record.status = BAD end
-  record.ended = os.time()
-end }
-
--- However it ends, and if it is cancelled, the record says so.
-local function perform(dev, request, ends, record)
-  local _ <close> = setmetatable(record, ending)
-  do_segments(dev, request, ends, record)
-end
-
--- Forgets what has ended a while ago.
-local function tidy(copies)
-  for i = #copies, 1, -1 do
-    local ended = copies[i].ended
-    if ended and os.time() - ended > KEPT_SECONDS then
-      table.remove(copies, i)
-    end
-  end
-end
-
-local function find(dev, id)
-  local copies = dev.copies or {}
-  tidy(copies)
-  for i, record in ipairs(copies) do
-    if record.id == id then return record, i end
-  end
-end
-
--- A record of the copy; the oldest that has ended makes room.
-local function enter(dev, request)
-  local record = { id = request.id, status = IN_PROGRESS, segments = 0,
-                   bytes = 0 }
-  if not request.keep then return record end
-  local copies = dev.copies or {}
-  dev.copies = copies
-  local old, i = find(dev, request.id)
-  if old and old.status == IN_PROGRESS then
-    error(IN_USE)
-  end
-  if old then table.remove(copies, i) end
-  if #copies >= copy_list.limits.copies then table.remove(copies, 1) end
-  copies[#copies + 1] = record
-  return record
 end
 
 local function extended_copy(self, cmd, layout, long)
@@ -165,12 +110,13 @@ local function extended_copy(self, cmd, layout, long)
   local request = copy_list.read(list, long)
   local ends, reasons = find_ends(self, dev, request.targets)
   check(dev, request, ends, reasons)
-  local record = enter(dev, request)
+  local record = records.enter(dev, request.id, request.keep)
   if request.immed then
     -- What goes wrong then is for RECEIVE COPY STATUS.
-    core.background(pcall, perform, dev, request, ends, record)
+    core.background(pcall, records.perform, record, do_segments, dev, request,
+                    ends)
   else
-    perform(dev, request, ends, record)
+    records.perform(record, do_segments, dev, request, ends)
   end
 end
 
@@ -189,9 +135,9 @@ end
 -- The record that is asked for; one that has ended is forgotten with it.
 local function asked(cmd, layout)
   local id = guard.field(cmd, layout, "list_identifier")
-  local record, i = find(cmd.dev, id)
+  local record = records.find(cmd.dev, id)
   if not record then guard.refuse(layout, "list_identifier") end
-  if record.status ~= IN_PROGRESS then table.remove(cmd.dev.copies, i) end
+  if record.ended then records.forget(cmd.dev, id) end
   return record
 end
 
@@ -207,17 +153,7 @@ end
 --- RECEIVE COPY STATUS (LID4): SPC-4 table 240; the transfer count is in bytes.
 function copy.status_lid4(_, cmd, layout)
   local record = asked(cmd, layout)
-  local running <const> = record.status == IN_PROGRESS
-  local text = sense.is(record.failure) and sense.encode(record.failure, true)
-               or ""
-  return string.pack(">I4BBI2I4BBBBI8I2c6", 28 + #text,
-    1,                              -- EXTENDED COPY (LID4) it was
-    running and IN_BACKGROUND or record.status,
-    0, 0,
-    record.status == BAD and CHECK_CONDITION or 0,
-    #text, #text, 0,
-    record.bytes, record.segments,
-    ("\0"):rep(6)) .. text
+  return string.pack(">s4", records.describe(record, EXTENDED_COPY_LID4, 1, 0))
 end
 
 --- RECEIVE COPY OPERATING PARAMETERS: SPC-4 table 236.
@@ -229,7 +165,7 @@ function copy.operating_parameters(_, cmd)
     most.targets, most.segments, most.descriptors,
     most.segment_blocks * dev.block_size, 0, -- of a segment, of inline data
     0, 0,                           -- held data, stream transfers
-    most.copies, most.copies,                    -- copies at the same time
+    records.most, records.most,     -- copies at the same time
     math.tointeger(math.log(dev.block_size, 2)), 0, 0, -- granularities
     string.char(table.unpack(copy_list.types))))
 end

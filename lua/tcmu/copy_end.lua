@@ -2,10 +2,10 @@
 --
 -- Another device lives on a shard and in a Lua state of its own, and is reached
 -- by letters (host/peer.h): "read these bytes", "write these".  Nothing can
--- wait in a circle, whoever copies whatever to whom: a range is locked on its own
--- device only, to write bytes that are there already or are read from that same
--- device; so who holds one waits for a store, never for a letter.  Reads take no
--- lock.
+-- wait in a circle, whoever copies whatever to whom: a range is locked on its
+-- own device only, to write bytes that are there already or are read from that
+-- same device; so who holds one waits for a store, never for a letter.  Reads
+-- take no lock.
 --
 -- A ring entry names no initiator, and reservations and LUN masking are the
 -- kernel's.  So which devices an initiator may use is not known here: only an
@@ -49,7 +49,8 @@ function copy_end.check(dev, verb, offset, length)
   extent.check(dev, offset // dev.block_size, length // dev.block_size)
 end
 
-local function chunk(dev)
+--- The most bytes that are read or written at once: whole blocks.
+function copy_end.chunk(dev)
   local most <const> = math.min(CHUNK, limits.of(dev).transfer * dev.block_size)
   return math.max(dev.block_size, most - most % dev.block_size)
 end
@@ -60,15 +61,16 @@ end
 
 --- What another shard has to know of the device, as text.
 function copy_end.describe(dev)
-  return string.pack(FACTS, dev.size, chunk(dev), dev.block_size,
+  return string.pack(FACTS, dev.size, copy_end.chunk(dev), dev.block_size,
                      writable(dev) and 1 or 0)
 end
 
-local function this(self, dev)
+--- This device as an end, as copy_end.find() gives it.
+function copy_end.own(self, dev)
   return {
     dev = dev, size = dev.size, block_size = dev.block_size,
-    chunk = chunk(dev), writable = true,    -- else WRITE PROTECTED, not COPY
-                                            -- ABORTED, see check()
+    chunk = copy_end.chunk(dev),
+    writable = true,                -- or it is WRITE PROTECTED, see check()
     -- A handler's read has one cmd.data at a time.
     lanes = dev.store and 2 or 1,
     hold = function(offset, length) return core.lock(self, offset, length) end,
@@ -136,7 +138,7 @@ end
 function copy_end.find(self, dev, target, known)
   if target.kind & ASSOCIATION ~= 0 then return nil, UNREACHABLE end
   if is_this(dev, target) then
-    known.this = known.this or this(self, dev)
+    known.this = known.this or copy_end.own(self, dev)
     return known.this
   end
   if not core.peer.allowed() then

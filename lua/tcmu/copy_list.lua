@@ -14,7 +14,6 @@ local copy_list = {}
 copy_list.limits = {
   targets = 8, segments = 64, descriptors = 8 * 32 + 64 * 28,
   segment_blocks = 0xFFFF,
-  copies = 16,                      -- at a time, and ended ones not asked about
 }
 
 --- Type codes of the descriptors that are known, in ascending order.

@@ -8,9 +8,10 @@
 
 local copy_end = require "tcmu.copy_end"
 local core = require "tcmu.core"
+local rod = require "tcmu.rod"
 local sense = require "tcmu.sense"
 
-local verbs = {}
+local verbs, token_verbs = {}, {}
 
 function verbs.look(dev)
   return copy_end.describe(dev)
@@ -19,12 +20,26 @@ end
 function verbs.read(dev, offset, buffer)
   copy_end.check(dev, "read", offset, #buffer)
   dev:read(buffer, offset)
+  return ""
 end
 
 function verbs.write(dev, offset, buffer)
   local _ <close> = core.lock(dev.self, offset, #buffer)
   copy_end.check(dev, "write", offset, #buffer)
   dev:write(buffer, offset, false)
+  return ""
+end
+
+function token_verbs.look(dev, _, _, token)
+  return rod.look(dev, token)
+end
+
+function token_verbs.read(dev, offset, buffer, token)
+  return rod.read(dev, token, offset, buffer)
+end
+
+function token_verbs.delete(dev, _, _, token)
+  return rod.delete(dev, token)
 end
 
 local function log(dev, verb, why)
@@ -34,13 +49,15 @@ local function log(dev, verb, why)
 end
 
 --- Does `verb` ("look", "read", "write") with the bytes of the buffer from
--- `offset` on.  Waits.
--- @return true and what `look` tells; or false, and "type" if this is no device
--- to copy from or to
-return function(dev, verb, offset, buffer)
+-- `offset` on; with a token ("look", "read", "delete") to what that stands for.
+-- Waits.
+-- @return true and what "look" tells; or false, and "type" if this is no device
+-- to copy from or to, or what is the matter with the token
+return function(dev, verb, offset, buffer, token)
   if not copy_end.suits(dev) then return false, "type" end
-  local ok, result = pcall(verbs[verb], dev, offset, buffer)
-  if ok then return true, result end
+  local serve = (token == "" and verbs or token_verbs)[verb]
+  local ok, result, why = pcall(serve, dev, offset, buffer, token)
+  if ok then return result ~= nil, result or why end
   log(dev, verb, sense.is(result) and sense.describe(result) or result)
   return false
 end

@@ -16,6 +16,7 @@ local log_pages = require "tcmu.log_pages"
 local medium = require "tcmu.medium"
 local mode = require "tcmu.mode"
 local operation = require "tcmu.operation"
+local rod = require "tcmu.rod"
 local report = require "tcmu.report"
 local rsoc = require "tcmu.rsoc"
 local sanitize = require "tcmu.sanitize"
@@ -52,6 +53,10 @@ local on, offers = guard.commands {
   receive_copy_status_lid4 = { copy.status_lid4, when = can "write" },
   receive_copy_operating_parameters = { copy.operating_parameters,
                                         when = can "write" },
+
+  populate_token = rod.populate,
+  write_using_token = { rod.write_using, when = can "write" },
+  receive_rod_token_information = rod.information,
 
   read_6 = sbc.read,
   read_10 = sbc.read,

@@ -5,9 +5,11 @@
 
 local alua = require "tcmu.alua"
 local copy_list = require "tcmu.copy_list"
+local records = require "tcmu.copy_records"
 local identity = require "tcmu.identity"
 local limits = require "tcmu.limits"
 local offer = require "tcmu.offer"
+local rod_token = require "tcmu.rod_token"
 
 local vpd = {}
 
@@ -16,7 +18,8 @@ local T10_VENDOR <const>, NAA <const> = 1, 3
 local WRITE_SAME_10 <const>, WRITE_SAME_16 <const> = 0x41, 0x93
 local UNMAP <const> = 0x42
 local COMPARE_AND_WRITE <const>, WRITE_ATOMIC <const> = 0x89, 0x9C
-local COPY_OUT <const>, COPY_IN <const>, LID1 <const> = 0x83, 0x84, 0x00
+local COPY_OUT <const>, COPY_IN <const> = 0x83, 0x84
+local LID1 <const>, POPULATE_TOKEN <const> = 0x00, 0x10
 local SANITIZE <const>, BLOCK_ERASE <const> = 0x48, 0x02
 
 -- 80h: four spaces where there is no serial (SPC-4 7.8.15).
@@ -68,10 +71,34 @@ local function third_party(kind, body)
   return string.pack(">I2s2", kind, body)
 end
 
+-- 8Fh: block device ROD token limits (SBC-3 table 214), in blocks.
+local function token_limits(dev)
+  local most <const> = rod_token.limits
+  return third_party(0x0000, string.pack(">c6I2I4I4I8I8", ("\0"):rep(6),
+    most.ranges, most.most_seconds, most.seconds,
+    most.bytes // dev.block_size, most.optimal // dev.block_size))
+end
+
+-- 8Fh: ROD token features (SPC-4 table 570): none from or to other targets; and
+-- the types that there are (table 576).
+local function token_types()
+  local most <const>, list = rod_token.limits, {}
+  for _, entry in ipairs(rod_token.types) do
+    local kind, made, written = table.unpack(entry)
+    list[#list + 1] = string.pack(">I4BxI2c56", kind,
+      (written and 0x02 or 0) | (made and 0x01 or 0), 0, ("\0"):rep(56))
+  end
+  return third_party(0x0106, string.pack(">c20I4c20", ("\0"):rep(20),
+                   most.most_seconds, ("\0"):rep(20)))
+    .. third_party(0x0108, string.pack(">xxs2", table.concat(list)))
+end
+
 -- 8Fh (SPC-4 7.8.19): the commands, what a list may hold, the descriptors, and
 -- how many copies there may be at a time.
 local function third_party_copy(dev)
-  if not offer.has(dev, COPY_OUT, LID1) then return nil end
+  local lists <const> = offer.has(dev, COPY_OUT, LID1)
+  local tokens <const> = offer.has(dev, COPY_OUT, POPULATE_TOKEN)
+  if not lists and not tokens then return nil end
   local commands = ""
   for _, opcode in ipairs { COPY_OUT, COPY_IN } do
     local actions = ""
@@ -83,13 +110,18 @@ local function third_party_copy(dev)
     commands = commands .. string.pack(">Bs1", opcode, actions)
   end
   local most <const> = copy_list.limits
-  return third_party(0x0001, string.pack(">s1", commands))
+  commands = third_party(0x0001, string.pack(">s1", commands))
+  if tokens then commands = token_limits(dev) .. commands end
+  local types <const> = tokens and token_types() or ""
+  if not lists then return commands .. types end
+  return commands
     .. third_party(0x0004, string.pack(">xxxxI2I2I4I4c12", most.targets,
                    most.segments, most.descriptors, 0, ("\0"):rep(12)))
     .. third_party(0x0008, string.pack(">s1",
                    string.char(table.unpack(copy_list.types))))
-    .. third_party(0x8001, string.pack(">I4I4I4BBc18", copy_list.limits.copies,
-                   copy_list.limits.copies,
+    .. types
+    .. third_party(0x8001, string.pack(">I4I4I4BBc18", records.most,
+                   records.most,
                    most.segment_blocks * dev.block_size,
                    math.tointeger(math.log(dev.block_size, 2)), 0,
                    ("\0"):rep(18)))
