@@ -109,6 +109,14 @@ static void begin(struct task *t)
   task_run(t, t->nargs);
 }
 
+/* A device that is held, but still waits for its commands to end, goes on: one
+ * of them may be a copy that waits for a device which is held as well, and that
+ * device for a copy that waits for this one. */
+static bool may_begin(const struct device *d)
+{
+  return !d->held || d->holder;
+}
+
 void peer_serve(struct peer *p, struct letter *m)
 {
   static const char *const verbs[] = {
@@ -146,7 +154,7 @@ void peer_serve(struct peer *p, struct letter *m)
   m->buffer_ref = luaL_ref(t->co, LUA_REGISTRYINDEX);
   lua_pushlstring(t->co, m->text, m->text_len);
   t->nargs = 5;
-  if (!d->held)
+  if (may_begin(d))
     begin(t);
 }
 

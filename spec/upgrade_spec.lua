@@ -315,6 +315,41 @@ describe("a reload", function()
     end)
   end)
 
+  it("of two devices that copy to each other comes to its end", function()
+    local lists = require "spec.copy_lists"
+    local body <const> = [[version = "%d",
+      open = function(dev) return { all = tcmu.buffer(dev.size) } end,
+      read = function(self, cmd, offset, length)
+        cmd.data:copy(0, self.all, offset, length)
+      end,
+      write = function(self, cmd, offset)
+        tcmu.sleep(500)
+        self.all:copy(offset, cmd.data)
+      end]]
+    host:close()
+    host = sim.host { shards = 2, third_party = true }
+    put(body:format(1))
+    local a, b = open { serial = "aaaa0001" }, open { serial = "aaaa0002" }
+    local function target(dev)
+      return lists.target(lists.designators(dev:cmd(scsi.cdb.inquiry {
+        evpd = true, page_code = 0x83, length = 255 }).data)[2], BLOCK)
+    end
+    local both <const> = target(a) .. target(b)
+    local function copy(dev, from, to)
+      local one = lists.segment(from, to, 1, 8, 0)
+      local list = lists.lid1(both, one:rep(5))
+      return dev:submit(scsi.cdb.extended_copy_lid1 { length = #list }, list)
+    end
+    local there, back = copy(a, 0, 1), copy(b, 1, 0)
+    turns(a)
+    put(body:format(2))
+    local over_a, over_b = begin(a), begin(b)
+    assert.equal(0, over_a())
+    assert.equal(0, over_b())
+    assert.is.good(a:wait(there))
+    assert.is.good(b:wait(back))
+  end)
+
   describe("with upgrade", function()
     local OLD <const> = [[version = "1.0",
       open = function(dev) return { dev = dev, n = 1 } end,
