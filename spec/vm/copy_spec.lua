@@ -1,13 +1,13 @@
 -- vm: time=600
---- EXTENDED COPY between disks of two handlers on two threads: sg_xcopy moves
--- what no initiator reads.
+--- Copies between disks of two handlers on two threads, by EXTENDED COPY and by
+-- tokens: no initiator reads what is moved.
 
 local guest = require "spec.vm.guest"
 
 local SIZE <const> = 32 << 20
 local CONTROL <const> = { "hw_max_sectors=2048" }
 
-describe("EXTENDED COPY", function()
+describe("a copy", function()
   local source, destination, daemon
 
   -- Least loaded first, so each device has a thread to itself.
@@ -34,7 +34,7 @@ describe("EXTENDED COPY", function()
                      more or "")
   end
 
-  it("goes from one to the other, whoever is asked", function()
+  it("by sg_xcopy goes from one to the other, whoever is asked", function()
     start "--third-party-copy"
     for _, asked in ipairs { "--on_src", "--on_dst" } do
       guest.sh("dd if=/dev/zero of=%s bs=1M oflag=direct status=none "
@@ -51,7 +51,41 @@ describe("EXTENDED COPY", function()
     assert.equal(0, daemon:stop())
   end)
 
-  it("needs the operator's word for that", function()
+  -- A command of 16 bytes with Data-Out; raises unless it ends with GOOD.
+  local function send(disk, cdb, data)
+    guest.write_file("/tmp/list", data)
+    guest.sh("sg_raw -s %d -i /tmp/list %s %s", #data, disk.sg,
+             (cdb:gsub(".", function(c) return ("%02x "):format(c:byte()) end)))
+  end
+
+  it("by token needs nobody's word", function()
+    start ""
+    local blocks <const> = 8192
+    local range = string.pack(">I8I4xxxx", 0, blocks)
+    local list = string.pack(">s2", string.pack(">BxI4I4xxs2", 0, 0, 0, range))
+    send(source, string.pack(">BBxxxxI4I4xx", 0x83, 0x10, 1, #list), list)
+    guest.sh("sg_raw -r 1024 -o /tmp/told %s 84 07 00 00 00 01 00 00 00 00 00 "
+             .. "00 04 00 00 00", source.sg)
+    local token = guest.read_file("/tmp/told"):sub(39, 38 + 512)
+    list = string.pack(">s2", string.pack(">BxxxxxI8c512xxxxxxs2", 0, 0, token,
+                                          range))
+    send(destination, string.pack(">BBxxxxI4I4xx", 0x83, 0x11, 1, #list), list)
+    local function first(disk)
+      return guest.sh("dd if=%s bs=1M count=4 iflag=direct status=none "
+                      .. "| sha256sum", disk.path)
+    end
+    assert.equal(first(source), first(destination))
+
+    guest.sh("dd if=/dev/zero of=%s bs=4096 seek=3 count=1 oflag=direct "
+             .. "status=none", source.path)
+    local status, output = guest.try("sg_raw -s %d -i /tmp/list %s 83 11 00 00 "
+      .. "00 00 00 00 00 01 00 00 02 28 00 00", #list, destination.sg)
+    assert.not_equal(0, status)
+    assert.matches("[Rr]evoked", output)
+    assert.equal(0, daemon:stop())
+  end)
+
+  it("by sg_xcopy needs the operator's word", function()
     start ""
     local before = sum(destination)
     assert.not_equal(0, (xcopy(source, destination, "--on_src")))
