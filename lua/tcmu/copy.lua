@@ -18,7 +18,7 @@ local ABORTED <const> = sense.new(COPY_ABORTED, 0, 0)
 local INEXACT <const> = sense.new(COPY_ABORTED, 0x26, 0x0A)
 local WRITE_REFUSED <const> = sense.constant.THIRD_PARTY_DEVICE_FAILURE
 local BAD_FIELD <const> = sense.constant.INVALID_FIELD_IN_PARAMETER_LIST
-local EXTENDED_COPY_LID4 <const> = 0x01
+local LID4 <const> = 0x01            -- the service action
 
 -- Copying ---------------------------------------------------------------------
 
@@ -153,7 +153,8 @@ end
 --- RECEIVE COPY STATUS (LID4): SPC-4 table 240; the transfer count is in bytes.
 function copy.status_lid4(_, cmd, layout)
   local record = asked(cmd, layout)
-  return string.pack(">s4", records.describe(record, EXTENDED_COPY_LID4, 1, 0))
+  return string.pack(">s4", records.describe(record,
+                                             record.action or LID4, 1, 0))
 end
 
 --- RECEIVE COPY OPERATING PARAMETERS: SPC-4 table 236.
