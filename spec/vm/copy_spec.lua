@@ -19,8 +19,8 @@ describe("a copy", function()
       control = CONTROL })
     destination = guest.loop(guest.device { config = "ramdisk", size = SIZE,
                                             control = CONTROL })
-    guest.sh("dd if=/dev/urandom of=%s bs=1M oflag=direct status=none",
-             source.path)
+    guest.sh("dd if=/dev/urandom of=%s bs=1M oflag=direct status=none "
+             .. "count=%d", source.path, SIZE >> 20)
   end
   after_each(guest.cleanup)
 
