@@ -45,8 +45,15 @@ return tcmu.handler {
 }
 ]]
 
+-- Prints what is told to systemd.
+local SYSTEMD <const> = [[exec python3 -uc '
+import socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind("/tmp/notify")
+while True: print(s.recv(9999).decode())']]
+
 describe("SIGHUP", function()
-  local daemon, dev, disk
+  local daemon, dev, disk, systemd
 
   local function put(version)
     guest.write_file(PATH, HANDLER:format(4096 << version % 4, version))
@@ -62,7 +69,12 @@ describe("SIGHUP", function()
   before_each(function()
     guest.modprobe("target_core_user", "tcm_loop", "sd_mod", "sg")
     put(1)
-    daemon = guest.serve("--shards 2 --budget 2000 --handler " .. PATH)
+    systemd = guest.start(SYSTEMD)
+    guest.wait_for("the socket", 20, function()
+      return guest.exists "/tmp/notify"
+    end)
+    daemon = guest.serve("--shards 2 --budget 2000 --handler " .. PATH,
+                         "env NOTIFY_SOCKET=/tmp/notify")
     dev = guest.device { config = "keeps", size = 64 * MiB,
                          control = { "hw_max_sectors=2048" } }
     disk = guest.loop(dev)
@@ -70,6 +82,7 @@ describe("SIGHUP", function()
   after_each(function()
     guest.cleanup()
     os.remove(PATH)
+    os.remove "/tmp/notify"
   end)
 
   it("loses nothing under verified I/O, with the data laid out anew each time",
@@ -103,6 +116,11 @@ describe("SIGHUP", function()
     daemon:signal "sighup"
     assert.matches("unknown key 'raed', did you mean 'read'",
       daemon:wait_for_log("is not reloaded", 60, from))
+    guest.wait_for("systemd to be told", 20, function()
+      return systemd:output():find("RELOADING=1\nMONOTONIC_USEC=%d+\n"
+        .. "READY=1\nSTATUS=user_%d+/[^\n]* is not reloaded: handler: "
+        .. "unknown key 'raed'")
+    end)
     assert.equal(before, guest.sh("dd if=%s bs=1M count=4 iflag=direct "
       .. "2>/dev/null | sha256sum", disk.path))
     put(2)
