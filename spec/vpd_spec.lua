@@ -181,7 +181,7 @@ describe("INQUIRY", function()
       open { max_sectors = 128 }
       local most = limits()
       assert.equal(128, most.transfer)
-      assert.equal(0, most.wsnz)
+      assert.equal(1, most.wsnz)
       local function unmap(count)
         local list = string.pack(">I2I2I4I8I4I4", 22, 16, 0, 0, count, 0)
         return dev:cmd(make.unmap { length = #list }, list)
@@ -197,7 +197,6 @@ describe("INQUIRY", function()
       end
       assert.is.good(same(most.same))
       assert.has.sense(same(most.same + 1), scsi.INVALID_FIELD_IN_CDB, 10)
-      -- To the end of the medium is more than that.
       assert.has.sense(same(0), scsi.INVALID_FIELD_IN_CDB, 10)
     end)
 

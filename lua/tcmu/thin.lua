@@ -56,30 +56,16 @@ function thin.unmap(self, cmd, layout)
   end
 end
 
--- The blocks of a WRITE SAME; 0 means all that follow (WSNZ 0, SBC-3 5.44).
--- The limit is the same for both, so that no command lasts for ever.
-local function same_range(cmd, layout)
-  local dev <const> = cmd.dev
-  local offset, length = extent.unlimited(cmd)
-  if cmd.blocks == 0 then
-    extent.check(dev, cmd.lba, 1)
-    length = dev.size - offset
-  end
-  if length // dev.block_size > limits.of(dev).write_same then
-    guard.refuse(layout, layout.blocks.name)
-  end
-  return offset, length
-end
-
 --- WRITE SAME (10), (16) and (32).  Data-Out is exactly one block, or with NDOB
 -- nothing, which stands for zeroes.  UNMAP may unmap only what then reads as
 -- was asked, which is a block of zeroes (SBC-3 4.7.3.4).
-function thin.write_same(self, cmd, layout)
+function thin.write_same(_, cmd, layout)
   local dev <const> = cmd.dev
-  local offset, length = same_range(cmd, layout)
+  local offset, length = extent.unlimited(cmd)
   extent.check_writable(dev)
-  -- The host holds the blocks that the CDB names, and "all" is none of them.
-  local _ <close> = cmd.blocks == 0 and core.lock(self, offset, length) or nil
+  if cmd.blocks == 0 or cmd.blocks > limits.of(dev).write_same then
+    guard.refuse(layout, layout.blocks.name)
+  end
 
   local zero = guard.field(cmd, layout, "ndob") == 1
   local pattern

@@ -127,15 +127,15 @@ local function third_party_copy(dev)
                    ("\0"):rep(18)))
 end
 
--- B0h, in the length of SBC-3 (3Ch).  A kind with `wsnz` refuses WRITE SAME of
--- 0 blocks, for others that is all blocks to the end.
+-- B0h, in the length of SBC-3 (3Ch).  WSNZ is 1: WRITE SAME of 0 blocks is
+-- refused rather than taken for "to the end", which no lock is taken for.
 local function block_limits(dev)
   local most <const> = limits.of(dev)
   local valid <const> = most.unmap_granularity > 0 and 1 << 31 or 0
   local compare <const> = offer.has(dev, COMPARE_AND_WRITE) and most.compare
   local atomic <const> = offer.has(dev, WRITE_ATOMIC) and most.atomic
   return string.pack(">BBI2I4I4I4I4I4I4I4I8I4I4I4I4I4",
-    dev.kind.wsnz and 1 or 0,       -- WSNZ
+    1,                              -- WSNZ
     compare or 0,                   -- MAXIMUM COMPARE AND WRITE LENGTH
     0,                              -- OPTIMAL TRANSFER LENGTH GRANULARITY
     most.transfer,

@@ -131,7 +131,6 @@ return {
   peripheral_type = 0x14,
   layouts = "disk",
   vpd = pages,
-  wsnz = true,                      -- a write ends where its zone does
   mode = mode.disk,
   log = log_pages.disk,
   layout = layout,
