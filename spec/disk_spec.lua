@@ -330,6 +330,17 @@ describe("a disk of more than 2 TiB", function()
   end)
 end)
 
+describe("a physical block", function()
+  it("is a page, or a block where those are larger", function()
+    for size, exponent in pairs { [512] = 3, [4096] = 0, [8192] = 0 } do
+      local dev <close> = sim.device("handlers/ram.lua",
+                                     { size = SIZE, block_size = size })
+      local r = dev:cmd(make.read_capacity_16 { length = 32 })
+      assert.equal(exponent, r.data:byte(14), size)
+    end
+  end)
+end)
+
 describe("a disk with blocks of 4096 bytes", function()
   it("counts in them", function()
     local dev <close> = sim.device("handlers/ramdisk.lua",

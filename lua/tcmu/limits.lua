@@ -9,7 +9,10 @@ local limits = {}
 -- one page of Data-Out together with the header.
 local UNMAP_BLOCKS <const> = 1 << 20
 local UNMAP_DESCRIPTORS <const> = (4096 - 8) // 16
-local UNMAP_GRANULE <const> = 4096      -- bytes: a page, a file system block
+
+-- What is read and written at once wherever the blocks are: a page of memory,
+-- a block of a file system.  Bytes.
+local PAGE <const> = 4096
 
 -- WRITE SAME may have to write what it says, so it ends within a sane time; and
 -- all forms of it take what the shortest can name.
@@ -32,8 +35,7 @@ function limits.of(dev)
     transfer = dev.max_sectors,
     unmap_blocks = unmap and UNMAP_BLOCKS or 0,
     unmap_descriptors = unmap and UNMAP_DESCRIPTORS or 0,
-    unmap_granularity = unmap and math.max(1, UNMAP_GRANULE // dev.block_size)
-                        or 0,
+    unmap_granularity = unmap and math.max(1, PAGE // dev.block_size) or 0,
     write_same = math.min(WRITE_SAME_BLOCKS,
                           math.max(1, WRITE_SAME_BYTES // dev.block_size)),
     compare = math.min(COMPARE_BLOCKS, dev.max_sectors),
@@ -46,6 +48,14 @@ end
 
 -- Space in use is counted in sets of a MiB.
 local THRESHOLD_BYTES <const> = 1 << 20
+
+--- The power of two of blocks in a physical block (LOGICAL BLOCKS PER PHYSICAL
+-- BLOCK EXPONENT of READ CAPACITY (16)): where writes should begin and end.
+function limits.physical_exponent(dev)
+  local exponent = 0
+  while dev.block_size << exponent < PAGE do exponent = exponent + 1 end
+  return exponent
+end
 
 --- The power of two of blocks in which space in use is counted (THRESHOLD
 -- EXPONENT of page B2), or nil where nobody counts it.

@@ -124,12 +124,13 @@ function sbc.read_capacity_10(_, cmd)
   return string.pack(">I4I4", math.min(last, 0xFFFFFFFF), dev.block_size)
 end
 
---- READ CAPACITY (16): LBPME and LBPRZ where UNMAP is real.
+--- READ CAPACITY (16): LBPME and LBPRZ where UNMAP is real; physical blocks
+-- begin with LBA 0.
 function sbc.read_capacity_16(_, cmd)
   local dev <const> = cmd.dev
   return string.pack(">I8I4BBBBc16", dev.size // dev.block_size - 1,
-                     dev.block_size, 0, 0, dev.can.unmap and 0xC0 or 0, 0,
-                     ("\0"):rep(16))
+                     dev.block_size, 0, limits.physical_exponent(dev),
+                     dev.can.unmap and 0xC0 or 0, 0, ("\0"):rep(16))
 end
 
 -- There are no defects, whichever list and format is asked for.
