@@ -87,11 +87,18 @@ run:  ## install what is missing, build, and try a handler without a kernel
 	$(SUBMAKE) $(BINARY)
 	./$(BINARY) try whoami </dev/null
 
+# quietly COMMAND NAME: what the host logs, which is much where handlers are to
+# fail, goes to a file; what a sanitizer finds comes out.
+quietly = { $(1); } 2>$(BUILD)/$(2).log || { status=$$?; \
+  grep -A 60 -e 'ERROR: ' -e 'runtime error' -e 'WARNING: Thread' \
+  $(BUILD)/$(2).log; echo "The host's log is in $(BUILD)/$(2).log."; \
+  exit $$status; }
+
 .PHONY: check
 check:  ## install what is missing, build, run every spec that needs no VM
 	@dist/need build check
 	$(SUBMAKE) all
-	$(BUSTED)
+	@$(call quietly,$(BUSTED),check)
 
 SANITIZE := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
 
@@ -101,11 +108,11 @@ asan:  ## the same with the C half under ASan, UBSan and the leak detector
 	$(SUBMAKE) all
 	$(SUBMAKE) BUILD=build/asan LDFLAGS="-fsanitize=address,undefined" \
 	  CFLAGS="$(SANITIZE) -fsanitize=address,undefined" build/asan/tcmu/core.so
-	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) \
+	@$(call quietly,LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) \
 	  $$($(CC) -print-file-name=libubsan.so)" \
 	LSAN_OPTIONS=suppressions=spec/leaks.supp:print_suppressions=0 \
 	ASAN_OPTIONS=detect_stack_use_after_return=1 \
-	  $(BUSTED) --cpath './build/asan/?.so'
+	  $(BUSTED) --cpath './build/asan/?.so',asan)
 
 .PHONY: tsan
 tsan:  ## the specs of the threads under TSan
