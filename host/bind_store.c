@@ -235,7 +235,8 @@ static int transfer(lua_State *L, enum store_verb verb, int at_arg)
   bind_check(L, 2, buffer_class);
   offset = check_offset(L, 3);
   at = luaL_optinteger(L, at_arg, 0);
-  n = luaL_optinteger(L, at_arg + 1, (lua_Integer)buffer_len(L, 2) - at);
+  n = lua_isnoneornil(L, at_arg + 1) ? (lua_Integer)buffer_len(L, 2) - at
+                                     : luaL_checkinteger(L, at_arg + 1);
   luaL_argcheck(L, at >= 0 && n >= 0, at_arg, "runs past the end");
   io = prepare(L, verb);
   while ((count = buffer_span(L, 2, (uint64_t)at, (uint64_t)n,

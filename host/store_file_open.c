@@ -165,25 +165,33 @@ static int check_size(const struct wish *w, struct file *f)
                 needs ? needs : 1, needs ? needs : 1 << 30, w->path);
 }
 
+/* Opens the file once more; when it was read last need not be noted, which is
+ * the owner's to say. */
+static int open_again(const struct wish *w, const struct file *f, int flags)
+{
+  char again[32];
+  int fd;
+
+  flags |= (w->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+  snprintf(again, sizeof(again), "/proc/self/fd/%d", f->fd);
+  fd = open(again, flags | O_NOATIME);
+  return fd < 0 && errno == EPERM ? open(again, flags) : fd;
+}
+
 /* The second description, and with it what depends on the options. */
 static int open_data(const struct wish *w, struct file *f,
                      const struct stat *st)
 {
   bool direct = w->flags & STORE_FILE_DIRECT;
-  char again[32];
 
-  snprintf(again, sizeof(again), "/proc/self/fd/%d", f->fd);
-  if (direct && !f->in_memory)
-    f->data = open(again, (w->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC |
-                   O_DIRECT);
+  if (!direct || !f->in_memory)
+    f->data = open_again(w, f, direct ? O_DIRECT : 0);
   if (direct && (f->in_memory || (f->data < 0 && errno == EINVAL)))
     return refuse(w, -EINVAL, "the file system of %s has no direct I/O; leave "
                   "out direct=yes", w->path);
-  if (!direct)
-    f->data = open(again, (w->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
   if (f->data < 0)
-    return refuse(w, -errno, "cannot open %s a second time by way of %s: %s; "
-                  "is /proc mounted?", w->path, again, strerror(errno));
+    return refuse(w, -errno, "cannot open %s a second time by way of /proc: "
+                  "%s; is /proc mounted?", w->path, strerror(errno));
   if (!direct)
     return 0;
   file_look_direct(f, st->st_dev);
