@@ -137,6 +137,25 @@ describe("a file that is served", function()
     end)
   end
 
+  for _, way in ipairs { "direct=yes", "direct=yes;aio=threads" } do
+    it("past the page cache of a disk with larger blocks has the bytes that "
+       .. "were written, with " .. way, function()
+      local image = temporary()
+      assert(os.execute(("truncate -s %d %s"):format(SIZE, image)))
+      local disk = output("losetup -f --show --sector-size 4096 " .. image
+                          .. " 2>/dev/null")
+      finally(function()
+        if disk ~= "" then os.execute("losetup -d " .. disk) end
+        os.remove(image)
+      end)
+      if disk == "" then pending "needs root and a loop device" return end
+      math.randomseed(SEED)
+      local dev <close> = assert(sim.device("handlers/file.lua", {
+        size = SIZE, options = "path=" .. disk .. ";" .. way }))
+      compare(dev, disk)
+    end)
+  end
+
   it("past the page cache is written in pieces of any size at the same time",
      function()
     if not DIRECT then
