@@ -413,8 +413,7 @@ static int l_gc(lua_State *L)
   return 0;
 }
 
-/* The loop for a new store: the shard's, or libuv's default one. */
-static struct store_ud *push(lua_State *L, uv_loop_t **loop)
+struct store **store_push(lua_State *L, uv_loop_t **loop)
 {
   struct store_ud *ud = lua_newuserdatauv(L, sizeof(*ud), 0);
   struct state *st = state_of(L);
@@ -428,7 +427,7 @@ static struct store_ud *push(lua_State *L, uv_loop_t **loop)
     ud->dev = t->dev;
     LIST_INSERT_HEAD(&t->dev->stores, ud, link);
   }
-  return ud;
+  return &ud->store;
 }
 
 /* store.memory(size): sparse memory. */
@@ -436,8 +435,8 @@ static int l_memory(lua_State *L)
 {
   lua_Integer size = check_offset(L, 1);
   uv_loop_t *loop;
-  struct store_ud *ud = push(L, &loop);
-  int rc = store_memory_open(loop, (uint64_t)size, &ud->store);
+  struct store **out = store_push(L, &loop);
+  int rc = store_memory_open(loop, (uint64_t)size, out);
 
   return rc ? luaL_error(L, "memory store: %s", strerror(-rc)) : 1;
 }
@@ -447,84 +446,10 @@ static int l_zeroes(lua_State *L)
 {
   lua_Integer size = check_offset(L, 1);
   uv_loop_t *loop;
-  struct store_ud *ud = push(L, &loop);
-  int rc = store_zero_open(loop, (uint64_t)size, &ud->store);
+  struct store **out = store_push(L, &loop);
+  int rc = store_zero_open(loop, (uint64_t)size, out);
 
   return rc ? luaL_error(L, "zero store: %s", strerror(-rc)) : 1;
-}
-
-/* One of the words of an option of store.file, which is in the table at 4 or
- * absent: its place in the list. */
-static int word(lua_State *L, const char *option, const char *const *words)
-{
-  int i = 0;
-
-  if (lua_isnoneornil(L, 4))
-    return 0;
-  if (lua_getfield(L, 4, option) != LUA_TNIL)
-    i = luaL_checkoption(L, -1, NULL, words);
-  lua_pop(L, 1);
-  return i;
-}
-
-static unsigned file_options(lua_State *L)
-{
-  static const char *const read_ways[] = { "auto", "async", NULL };
-  static const char *const write_ways[] = { "auto", "async", "inline", NULL };
-  static const char *const engines[] = { "auto", "threads", NULL };
-  static const unsigned writes[] = {
-    0, STORE_FILE_WRITES_ASYNC, STORE_FILE_WRITES_INLINE
-  };
-  unsigned flags = 0;
-
-  if (!lua_isnoneornil(L, 4)) {
-    luaL_checktype(L, 4, LUA_TTABLE);
-    lua_getfield(L, 4, "direct");
-    flags |= lua_toboolean(L, -1) ? STORE_FILE_DIRECT : 0;
-    lua_pop(L, 1);
-  }
-  flags |= word(L, "reads", read_ways) ? STORE_FILE_READS_ASYNC : 0;
-  flags |= writes[word(L, "writes", write_ways)];
-  flags |= word(L, "aio", engines) ? STORE_FILE_THREADS : 0;
-  return flags;
-}
-
-/* store.file(path [, mode [, size [, options]]]): mode "r" read only, "rw"
- * (default), "c" creates a sparse file of `size` if there is none.  `size`:
- * what the file must have at least.  Options: `direct` = true, past the page
- * cache; `reads` = "auto" or "async", `writes` = "auto", "async" or "inline",
- * where they are made; `aio` = "auto" or "threads", by what if not on the
- * loop.  Raises an I/O error with a sentence. */
-static int l_file(lua_State *L)
-{
-  static const char *const modes[] = { "r", "rw", "c", NULL };
-  static const unsigned flags[] = {
-    STORE_FILE_READ_ONLY, 0, STORE_FILE_CREATE
-  };
-  const char *path = luaL_checkstring(L, 1);
-  unsigned mode = flags[luaL_checkoption(L, 2, "rw", modes)];
-  lua_Integer size = luaL_optinteger(L, 3, 0);
-  struct store_ud *ud;
-  char why[512] = "";
-  uv_loop_t *loop;
-  int rc;
-
-  luaL_argcheck(L, size >= 0, 3, "must not be negative");
-  mode |= file_options(L);
-  ud = push(L, &loop);
-  rc = store_file_open(loop, path, mode, (uint64_t)size, why, sizeof(why),
-                       &ud->store);
-  if (!rc)
-    return 1;
-  lua_createtable(L, 0, 3);
-  lua_pushinteger(L, -rc);
-  lua_setfield(L, -2, "errno");
-  lua_pushliteral(L, "open");
-  lua_setfield(L, -2, "verb");
-  lua_pushstring(L, why);
-  lua_setfield(L, -2, "message");
-  luaL_setmetatable(L, STORE_ERROR);
-  return lua_error(L);
 }
 
 static int l_error_tostring(lua_State *L)
@@ -548,7 +473,7 @@ static const luaL_Reg methods[] = {
 };
 
 static const luaL_Reg functions[] = {
-  { "file", l_file },
+  { "file", store_file_new },
   { "memory", l_memory },
   { "zero", l_zeroes },
   { NULL, NULL }

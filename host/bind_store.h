@@ -3,6 +3,7 @@
 #define BIND_STORE_H
 
 #include <lua.h>
+#include <uv.h>
 
 struct device;
 struct store;
@@ -11,6 +12,13 @@ struct store;
 
 /* The store at `arg`; raises if it is none, or closed. */
 struct store *store_check(lua_State *L, int arg);
+
+/* Pushes a new store, which is still closed: the caller opens it on `loop`, the
+ * shard's or libuv's default one, into what is returned. */
+struct store **store_push(lua_State *L, uv_loop_t **loop);
+
+/* tcmu.store.file, in bind_store_file.c. */
+int store_file_new(lua_State *L);
 
 /* From now on `d` serves from the store at `arg`: d->store.  Raises likewise.
  * The store stays open while a device serves from it. */

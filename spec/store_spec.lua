@@ -285,6 +285,14 @@ for _, place in ipairs(places) do
       open()
     end)
 
+    it("refuses an option's value that it does not know", function()
+      for option in pairs { reads = 1, writes = 1, aio = 1 } do
+        assert.error_matches(function()
+          tcmu.store.file(path, "c", MIB, { [option] = "soon" })
+        end, "'soon' is no choice for '" .. option)
+      end
+    end)
+
     it("can be read by two, and then not be written", function()
       open("c", MIB):close()
       open("r")
