@@ -48,7 +48,7 @@ describe("fio verifies", function()
   end
 end)
 
--- A disk whose writes fail while /tmp/bad exists.
+-- A disk whose writes fail while /tmp/bad exists, and hang while /tmp/slow does.
 local BREAKING <const> = [[
   local tcmu = require "tcmu"
   local scsi = require "tcmu.scsi"
@@ -57,6 +57,11 @@ local BREAKING <const> = [[
     open = function(dev) return { bytes = tcmu.store.memory(dev.size) } end,
     read = function(self, cmd, offset) self.bytes:read(cmd.data, offset) end,
     write = function(self, cmd, offset)
+      while true do
+        local slow <close> = io.open "/tmp/slow"
+        if not slow then break end
+        tcmu.sleep(20)
+      end
       local bad <close> = io.open "/tmp/bad"
       if bad then error(scsi.WRITE_ERROR) end
       self.bytes:write(cmd.data, offset)
@@ -87,6 +92,40 @@ local STEPS <const> = [[
   store = tcmu.store.file(arg[1], "rw")
   try("flush")]]
 
+-- A device with two stores: 100 changes of the one that hangs, and then some of
+-- the other, which has to be done first.
+local HUNG <const> = [[
+  package.path = "/src/lua/?.lua;/src/lua/?/init.lua"
+  package.cpath = "/src/build/?.so"
+  local sim = require "tcmu.sim"
+  local dev <close> = assert(sim.device(([=[=two
+    local tcmu = require "tcmu"
+    return tcmu.handler {
+      name = "two",
+      open = function(dev)
+        return { slow = tcmu.store.file(%q, "rw", 0, { aio = %q }),
+                 other = tcmu.store.file("/data/other.img", "c", dev.size,
+                                         { writes = "async", aio = %q }) }
+      end,
+      on = { [0xC1] = function(self)
+        local done = 0
+        for i = 1, 100 do
+          tcmu.spawn(function()
+            self.slow:zero(i * 8192, 4096, true)
+            done = done + 1
+          end)
+        end
+        local b = tcmu.buffer(4096)
+        for i = 1, 20 do self.other:write(b, i * 8192, true) end
+        local before = done
+        os.remove "/tmp/slow"
+        while done < 100 do tcmu.sleep(20) end
+        return tostring(before)
+      end } }]=]):format(arg[1], arg[2], arg[2]), { size = 1 << 20 }))
+  io.open("/tmp/slow", "w"):close()
+  local r = dev:cmd("\xC1" .. ("\0"):rep(9))
+  io.stdout:write(r.status == 0 and r.data or "failed")]]
+
 describe("a disk that fails below a file store", function()
   local disk
 
@@ -94,6 +133,7 @@ describe("a disk that fails below a file store", function()
     guest.modprobe("target_core_user", "tcm_loop", "sd_mod", "sg")
     guest.write_file("/tmp/breaking.lua", BREAKING)
     guest.write_file("/tmp/steps.lua", STEPS)
+    guest.write_file("/tmp/hung.lua", HUNG)
     guest.serve "--shards 1 --budget 2000"
     disk = guest.loop(guest.device {
       config = "lua/path=/tmp/breaking.lua", size = 16 * MIB })
@@ -123,4 +163,10 @@ describe("a disk that fails below a file store", function()
     assert.equal("good good bad good good good",
                  steps("{ direct = true }", "stable"))
   end)
+
+  for _, aio in ipairs { "auto", "threads" } do
+    it("and hangs lets other stores go on, aio=" .. aio, function()
+      assert.equal("0", guest.sh("lua5.4 /tmp/hung.lua %s %s", disk.path, aio))
+    end)
+  end
 end)
