@@ -19,7 +19,9 @@
  *
  * Writes that are stable by themselves go on, but those that were under way at
  * that time fail: the page of theirs that was lost may be what the failed sync
- * was told of, and the next one will not be told again. */
+ * was told of, and the next one will not be told again.  The other description
+ * is told of it too, once: a stable write may fail on account of others, but
+ * none succeeds on their account. */
 void file_sync_failed(struct file *f)
 {
   f->lost = true;
