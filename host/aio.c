@@ -36,6 +36,7 @@ struct aio {
   bool refused;
   unsigned users;
   bool turning;
+  unsigned turns;
   STAILQ_HEAD(aio_jobs, aio_job) jobs;
   TAILQ_HEAD(aio_lanes, aio_lane) waiting;       /* for room in the ring */
   uv_prepare_t prepare;         /* referenced while there are jobs */
@@ -145,6 +146,11 @@ void aio_later(struct aio_lane *lane, struct aio_job *job)
   uv_ref((uv_handle_t *)&a->prepare);
 }
 
+unsigned aio_next_turn(const struct aio_lane *lane)
+{
+  return lane->threads ? 0 : lane->aio->turns;
+}
+
 /* --- a turn ------------------------------------------------------------- */
 
 static void run_jobs(struct aio *a)
@@ -203,6 +209,7 @@ static void turn(struct aio *a)
   if (a->turning)
     return;
   a->turning = true;
+  a->turns += 2;                /* never 0 */
   a->users++;                   /* an end may close the last lane */
   do {
     run_jobs(a);
@@ -263,6 +270,7 @@ static struct aio *make(uv_loop_t *loop)
   if (!a)
     return NULL;
   a->loop = loop;
+  a->turns = 1;
   STAILQ_INIT(&a->jobs);
   TAILQ_INIT(&a->waiting);
   uv_prepare_init(loop, &a->prepare);

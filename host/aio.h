@@ -77,6 +77,9 @@ void aio_start(struct aio_lane *lane, struct aio_call *call);
 /* Runs `job` before the next submission. */
 void aio_later(struct aio_lane *lane, struct aio_job *job);
 
+/* The number of the turn that comes next; 0 if calls are not collected. */
+unsigned aio_next_turn(const struct aio_lane *lane);
+
 /* Submits what was collected on `loop` and ends what has been done; a few
  * instructions if there is nothing.  The loop does the same before it sleeps;
  * called earlier, its completions share in what the caller does next. */

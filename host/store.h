@@ -122,8 +122,8 @@ enum {
   STORE_FILE_THREADS = 1 << 6,  /* by libuv's threads, not by io_uring */
 };
 
-/* A regular file or a block device.  A READ is answered on the loop if the
- * page cache has it, a WRITE if it would not wait, unless the flags say
+/* A regular file or a block device.  A READ is answered on the loop if it comes
+ * alone and the page cache has it, a WRITE if it would not wait, unless the flags say
  * otherwise; everything else is made beside the loop (aio.h).  `size` is what
  * the device needs, or 0 for the file's own; a smaller file is refused with
  * -ENOSPC, one that another device or process serves with -EBUSY.  Every

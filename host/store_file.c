@@ -2,7 +2,8 @@
  *
  * On the loop where the page cache can answer (RWF_NOWAIT), where the file
  * system is memory, or where the operator wants it; else beside it (aio.h),
- * going on from where the loop got to.
+ * going on from where the loop got to.  Reads that come in numbers are
+ * collected for one system call even if the page cache has them all.
  *
  *   submit -> file_start -> moved ... -> file_moved (store_sync.c)
  */
@@ -17,7 +18,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ZEROES = 1 << 16 };
+enum {
+  ZEROES = 1 << 16,
+  READS_TOGETHER = 4,           /* in one turn: they are worth collecting */
+};
 
 /* Never written; aligned as O_DIRECT wants it. */
 static unsigned char zeroes[ZEROES] __attribute__((aligned(4096)));
@@ -188,6 +192,22 @@ void file_start(struct file *f, struct store_op *op)
     clear(f, op);
 }
 
+/* Where many reads come together, one system call for all of them costs less
+ * than one for each, even if the page cache has everything.  As many as in the
+ * turn before are expected. */
+static bool collect(struct file *f)
+{
+  unsigned turn = aio_next_turn(&f->lane);
+
+  if (turn != f->turn) {
+    f->collects = turn && f->reads_in_turn >= READS_TOGETHER;
+    f->turn = turn;
+    f->reads_in_turn = 0;
+  }
+  f->reads_in_turn++;
+  return f->collects;
+}
+
 /* --- the front ---------------------------------------------------------- */
 
 static int submit(struct store *s, struct store_op *op)
@@ -212,7 +232,8 @@ static int submit(struct store *s, struct store_op *op)
   if (op->verb == STORE_READ || op->verb == STORE_WRITE) {
     if (*way == FILE_INLINE)
       return stable ? write_stable(f, op) : move(f, op, 0);
-    if (*way == FILE_TRY && !op->dsync) {
+    if (*way == FILE_TRY && !op->dsync &&
+        !(op->verb == STORE_READ && collect(f))) {
       rc = move(f, op, RWF_NOWAIT);
       if (!rc)
         return stable ? file_want_sync(f, op) : 0;

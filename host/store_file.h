@@ -31,6 +31,8 @@ struct file {
   int fd, data;
 
   enum file_way reads, writes;
+  unsigned turn, reads_in_turn; /* of aio.h; how many came before it */
+  bool collects;                /* so many that one call for all is cheaper */
   bool is_device;
   bool in_memory;               /* tmpfs: nothing to be stable */
   bool discards;

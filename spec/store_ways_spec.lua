@@ -315,6 +315,20 @@ describe("io_uring", function()
     assert.matches("io_uring_enter%(%d+, 32, 0, 0, NULL, %d+%) *= 32", calls[1])
   end)
 
+  traced("takes reads from the page cache as well, once many come together",
+         function()
+    local out, calls = trace("-e trace=io_uring_enter,preadv2,openat",
+                             "", "all(read) all(read)")
+    assert.equal(("."):rep(96), out)
+    local all = table.concat(calls, "\n")
+    if all:find "EOPNOTSUPP" then
+      pending "the file system of /var/tmp refuses RWF_NOWAIT"
+    end
+    assert.equal(32, select(2, all:gsub("preadv2%(", "")))
+    assert.equal(1, select(2, all:gsub("io_uring_enter%(", "")))
+    assert.matches("io_uring_enter%(%d+, 32, 0, 0, NULL, %d+%) *= 32", all)
+  end)
+
   traced("takes the syncs of many writes as one", function()
     local out, calls = trace("-e trace=io_uring_enter,openat", "", [[
       assert(dev:change("write_cache", { write_cache = false }) == 0)
