@@ -123,10 +123,10 @@ enum {
 };
 
 /* A regular file or a block device.  A READ is answered on the loop if it comes
- * alone and the page cache has it, a WRITE if it would not wait, unless the flags say
- * otherwise; everything else is made beside the loop (aio.h).  `size` is what
- * the device needs, or 0 for the file's own; a smaller file is refused with
- * -ENOSPC, one that another device or process serves with -EBUSY.  Every
+ * alone and the page cache has it, a WRITE if it would not wait, unless the
+ * flags say otherwise; everything else is made beside the loop (aio.h).  `size`
+ * is what the device needs, or 0 for the file's own; a smaller file is refused
+ * with -ENOSPC, one that another device or process serves with -EBUSY.  Every
  * refusal leaves a sentence for people in `why`.  May wait: for the disk where
  * a file is created. */
 int store_file_open(uv_loop_t *loop, const char *path, unsigned flags,

@@ -53,8 +53,8 @@ static unsigned levels_for(uint64_t size)
   return levels;
 }
 
-/* Large slabs are made of huge pages, where the system has them: a random access
- * then finds its address in the processor's cache of them. */
+/* Large slabs are made of huge pages, where the system has them: a random
+ * access then finds its address in the processor's cache of them. */
 static void *map_slab(size_t size)
 {
   size_t room = size < SLAB_MAX * PAGE ? size : size + HUGE, before;
