@@ -325,6 +325,7 @@ static const luaL_Reg functions[] = {
   { "libtcmu", bench_libtcmu },
   { "pair", bench_pair },
   { "quiet", bench_quiet },
+  { "ring", bench_ring },
   { "shard", l_shard },
   { NULL, NULL }
 };

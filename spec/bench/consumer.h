@@ -48,8 +48,9 @@ uint64_t bench_allocations(void);
 
 int bench_bare(lua_State *L);
 
-/* -- libtcmu.c ------------------------------------------------------------ */
+/* -- rings.c: ring functions alone ----------------------------------------- */
 
+int bench_ring(lua_State *L);
 int bench_libtcmu(lua_State *L);
 
 /* -- entry.c: ways into Lua ------------------------------------------------ */

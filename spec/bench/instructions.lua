@@ -30,6 +30,10 @@ works.lua = { turn = "bench_turn", run = served("noop", "tur") }
 works.c = { turn = "bench_turn", run = served("ram", "tur") }
 works.ram = { turn = "bench_turn", run = served("ram", "rw") }
 works.view = { turn = "bench_turn", run = served("view", "rw") }
+works.ring = { turn = "ring_turn", run = function(count)
+  local kernel <const> = bench.kernel { depth = 128 }
+  bench.ring(kernel, { op = "tur", depth = DEPTH, count = count })
+end }
 works.libtcmu = { turn = "libtcmu_turn", run = function(count)
   local kernel <const> = bench.kernel { depth = 128 }
   bench.libtcmu(kernel, { op = "tur", depth = DEPTH, count = count })

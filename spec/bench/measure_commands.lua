@@ -98,7 +98,7 @@ function measure.T14()
   if not os.execute "ldconfig -p | grep -q libtcmu.so.2" then
     return nil, "libtcmu is not installed: skipped, apt-get install libtcmu2"
   end
-  return { instructions.count "libtcmu" / instructions.count "c" }
+  return { instructions.count "libtcmu" / instructions.count "ring" }
 end
 
 return measure

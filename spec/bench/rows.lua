@@ -34,7 +34,7 @@ return {
     least = { 5, 7 } },
   { row = "T13", what = "in C, depth 1: rate to tcmu-runner",
     least = { 1.5, 1.8 } },
-  { row = "T14", what = "instructions of libtcmu's ring functions to a C no-op",
+  { row = "T14", what = "instructions of libtcmu's ring functions to ours",
     least = { 1.5, 3 } },
   { row = "T15", what = "latency at depth 1 awake to asleep, two CPUs",
     most = { 0.5, 0.1 } },
