@@ -172,7 +172,7 @@ vm-check: modules  ## run the specs that need the real kernel, in a VM
 # An interpreter with the host's objects in it, for spec/bench/*.lua.
 BENCH := $(BUILD)/bench/run
 BENCH_OBJECTS := $(patsubst %,$(BUILD)/bench/%.o,bare consumer entry kernel \
-  load main rings threads)
+  library load main rings threads)
 
 $(BUILD)/bench/%.o: spec/bench/%.c
 	@mkdir -p $(@D)

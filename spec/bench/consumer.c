@@ -1,4 +1,4 @@
-/* consumer.c - see consumer.h.
+/* consumer.c - shards and their devices; see consumer.h.
  *
  *   local kernel = bench.kernel { depth = 32, io_max = 4096 }
  *   local shard = bench.shard {}
@@ -9,121 +9,13 @@
 #include "consumer.h"
 
 #include <errno.h>
-#include <lauxlib.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "device.h"
 #include "message.h"
-#include "shard.h"
-#include "state.h"
 
-#define KERNEL "bench.kernel"
 #define SHARD "bench.shard"
-
-lua_Integer bench_field(lua_State *L, int arg, const char *name,
-                        lua_Integer fallback)
-{
-  lua_Integer n;
-
-  lua_getfield(L, arg, name);
-  n = luaL_optinteger(L, -1, fallback);
-  lua_pop(L, 1);
-  return n;
-}
-
-static bool flag(lua_State *L, int arg, const char *name)
-{
-  bool on;
-
-  lua_getfield(L, arg, name);
-  on = lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  return on;
-}
-
-/* --- kernels ------------------------------------------------------------ */
-
-struct kernel *bench_kernel(lua_State *L, int arg)
-{
-  struct kernel **k = luaL_checkudata(L, arg, KERNEL);
-
-  luaL_argcheck(L, *k, arg, "it is closed");
-  return *k;
-}
-
-/* bench.kernel { ring_size =, io_max =, depth =, idle = } */
-static int l_kernel(lua_State *L)
-{
-  struct kernel_options o;
-  struct kernel **k;
-  int rc;
-
-  luaL_checktype(L, 1, LUA_TTABLE);
-  o.ring_size = (size_t)bench_field(L, 1, "ring_size", 1 << 20);
-  o.io_max = (size_t)bench_field(L, 1, "io_max", 4096);
-  o.depth = (uint32_t)bench_field(L, 1, "depth", 128);
-  k = lua_newuserdatauv(L, sizeof(*k), 0);
-  *k = NULL;
-  luaL_setmetatable(L, KERNEL);
-  rc = kernel_new(&o, k);
-  if (rc)
-    return luaL_error(L, "kernel: %s", strerror(-rc));
-  if (flag(L, 1, "idle"))
-    kernel_forget(*k);
-  return 1;
-}
-
-static int l_kernel_close(lua_State *L)
-{
-  struct kernel **k = luaL_checkudata(L, 1, KERNEL);
-
-  kernel_free(*k);
-  *k = NULL;
-  return 0;
-}
-
-struct load bench_load(lua_State *L, int arg)
-{
-  static const char *const ops[] = {
-    "tur", "read", "rw", "fill", NULL
-  };
-  struct load l = { .silent = false };
-
-  luaL_checktype(L, arg, LUA_TTABLE);
-  lua_getfield(L, arg, "op");
-  l.op = (enum load_op)luaL_checkoption(L, -1, "tur", ops);
-  lua_pop(L, 1);
-  l.depth = (uint32_t)bench_field(L, arg, "depth", 1);
-  l.count = (uint64_t)bench_field(L, arg, "count", 1000);
-  l.length = (uint32_t)bench_field(L, arg, "length", 4096);
-  l.span = (uint64_t)bench_field(L, arg, "span", 1 << 20);
-  l.seed = (uint64_t)bench_field(L, arg, "seed", 88172645463325252);
-  l.spin = flag(L, arg, "spin");
-  return l;
-}
-
-int bench_push(lua_State *L, const struct load_result *r,
-               uint64_t allocations)
-{
-  lua_createtable(L, 0, 6);
-  lua_pushinteger(L, (lua_Integer)r->ns);
-  lua_setfield(L, -2, "ns");
-  lua_pushinteger(L, (lua_Integer)r->cpu_ns);
-  lua_setfield(L, -2, "cpu_ns");
-  lua_pushinteger(L, (lua_Integer)r->commands);
-  lua_setfield(L, -2, "commands");
-  lua_pushinteger(L, (lua_Integer)r->turns);
-  lua_setfield(L, -2, "turns");
-  lua_pushinteger(L, (lua_Integer)r->writes);
-  lua_setfield(L, -2, "writes");
-  lua_pushinteger(L, (lua_Integer)allocations);
-  lua_setfield(L, -2, "allocations");
-  return 1;
-}
-
-/* --- a shard ------------------------------------------------------------ */
 
 struct bench_shard *bench_shard(lua_State *L, int arg)
 {
@@ -178,7 +70,7 @@ static void set_poll(lua_State *L, struct poller *p)
 
 /* bench.shard { no_fast_path =, memory_limit =, poll = mode, poll_limit = ns }
  */
-static int l_shard(lua_State *L)
+int bench_new_shard(lua_State *L)
 {
   struct bench_shard *b;
   int rc;
@@ -187,7 +79,7 @@ static int l_shard(lua_State *L)
   b = lua_newuserdatauv(L, sizeof(*b), 0);
   memset(b, 0, sizeof(*b));
   b->shard.memory_limit = (size_t)bench_field(L, 1, "memory_limit", 64 << 20);
-  b->shard.no_fast_path = flag(L, 1, "no_fast_path");
+  b->shard.no_fast_path = bench_flag(L, 1, "no_fast_path");
   rc = shard_init(&b->shard, false);
   if (rc)
     return luaL_error(L, "shard: %s", strerror(-rc));
@@ -219,12 +111,12 @@ static int64_t add(lua_State *L, struct bench_shard *b)
   return id;
 }
 
-/* shard:add(kernel, fields) -> number of the device, ns that it took; or nil,
- * why */
+/* shard:add(kernel, fields) -> number of the device, ns of CPU time and ns by
+ * the clock that it took; or nil, why */
 static int l_add(lua_State *L)
 {
   struct bench_shard *b = bench_shard(L, 1);
-  uint64_t start = load_now();
+  uint64_t start = load_now(), cpu = load_cpu();
   int64_t id = add(L, b);
 
   await_report(b, id);
@@ -234,8 +126,9 @@ static int l_add(lua_State *L)
     return 2;
   }
   lua_pushinteger(L, id);
+  lua_pushinteger(L, (lua_Integer)(load_cpu() - cpu));
   lua_pushinteger(L, (lua_Integer)(load_now() - start));
-  return 2;
+  return 3;
 }
 
 /* shard:add_begin(kernel, fields) -> number, before the handler has opened it;
@@ -300,11 +193,6 @@ static int l_turns(lua_State *L)
   return 1;
 }
 
-static const luaL_Reg kernel_methods[] = {
-  { "close", l_kernel_close },
-  { NULL, NULL }
-};
-
 static const luaL_Reg shard_methods[] = {
   { "add", l_add },
   { "add_begin", l_add_begin },
@@ -318,31 +206,7 @@ static const luaL_Reg shard_methods[] = {
   { NULL, NULL }
 };
 
-static const luaL_Reg functions[] = {
-  { "bare", bench_bare },
-  { "idle", bench_idle },
-  { "kernel", l_kernel },
-  { "libtcmu", bench_libtcmu },
-  { "pair", bench_pair },
-  { "quiet", bench_quiet },
-  { "ring", bench_ring },
-  { "shard", l_shard },
-  { NULL, NULL }
-};
-
-static void class(lua_State *L, const char *name, const luaL_Reg *methods)
+void bench_shard_class(lua_State *L)
 {
-  luaL_newmetatable(L, name);
-  lua_newtable(L);
-  luaL_setfuncs(L, methods, 0);
-  lua_setfield(L, -2, "__index");
-  lua_pop(L, 1);
-}
-
-int luaopen_bench(lua_State *L)
-{
-  class(L, KERNEL, kernel_methods);
-  class(L, SHARD, shard_methods);
-  luaL_newlib(L, functions);
-  return 1;
+  bench_class(L, SHARD, shard_methods);
 }

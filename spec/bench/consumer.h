@@ -4,6 +4,7 @@
 #ifndef CONSUMER_H
 #define CONSUMER_H
 
+#include <lauxlib.h>
 #include <lua.h>
 
 #include "kernel.h"
@@ -32,6 +33,10 @@ struct device *bench_device(lua_State *L, struct bench_shard *b, int arg);
 struct load bench_load(lua_State *L, int arg);
 lua_Integer bench_field(lua_State *L, int arg, const char *name,
                         lua_Integer fallback);
+bool bench_flag(lua_State *L, int arg, const char *name);
+
+/* Makes the metatable `name` with these methods. */
+void bench_class(lua_State *L, const char *name, const luaL_Reg *methods);
 
 /* One turn of a loop, as load_alone() wants it.  Instructions are counted
  * inside of it, and of bench_bare_turn(). */
@@ -43,6 +48,11 @@ int bench_push(lua_State *L, const struct load_result *r,
 
 /* malloc() and its relatives: calls by all threads up to now. */
 uint64_t bench_allocations(void);
+
+/* -- consumer.c ------------------------------------------------------------ */
+
+void bench_shard_class(lua_State *L);
+int bench_new_shard(lua_State *L);
 
 /* -- bare.c: consumers that do the least ---------------------------------- */
 

@@ -1,5 +1,6 @@
 --- Rows of one command's way: into Lua, in C, and what it allocates and writes.
 
+local bench = require "bench"
 local instructions = require "spec.bench.instructions"
 local rig = require "spec.bench.rig"
 
@@ -95,7 +96,8 @@ end
 
 function measure.T14()
   if not instructions.available() then return nil, NO_VALGRIND end
-  if not os.execute "ldconfig -p | grep -q libtcmu.so.2" then
+  local one <const> = { op = "tur", depth = 1, count = 1 }
+  if not bench.libtcmu(bench.kernel { depth = 1 }, one) then
     return nil, "libtcmu is not installed: skipped, apt-get install libtcmu2"
   end
   return { instructions.count "libtcmu" / instructions.count "ring" }
