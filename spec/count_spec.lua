@@ -34,8 +34,8 @@ describe("a command", function()
     end
   end
 
-  it("without data takes few instructions in C", takes_at_most(270, "T3"))
-  it("without data takes few instructions in Lua", takes_at_most(1450, "T2"))
+  it("without data takes few instructions in C", takes_at_most(250, "T3"))
+  it("without data takes few instructions in Lua", takes_at_most(1420, "T2"))
 
   it("allocates nothing, in C and in Lua", function()
     local values <const> = row "T6"

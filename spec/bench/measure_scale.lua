@@ -73,12 +73,13 @@ function measure.T18()
   return { (memory() - before) / 900 }
 end
 
--- The very first one also loads the handler; it is not what grows.
+-- The very first one also loads the handler; it is not what grows.  Neither
+-- end can be measured again, so the quickest of fifty stands for them.
 function measure.T20()
   local shard <const>, kernels <const>, ns <const> = bench.shard {}, {}, {}
   for i = 1, 1000 do ns[i] = add_large(shard, kernels) end
-  local first <const> = rig.median(table.move(ns, 2, 31, 1, {}))
-  local last <const> = rig.median(table.move(ns, 971, 1000, 1, {}))
+  local first <const> = math.min(table.unpack(ns, 2, 51))
+  local last <const> = math.min(table.unpack(ns, 951, 1000))
 
   local slow <const> = shard:add_begin(
     bench.kernel { depth = 4 }, rig.fields "slow")
