@@ -130,6 +130,14 @@ describe("a port's designators", function()
                    hex(page("3 7 naa.6001405100000001").data), 1, true)
   end)
 
+  it("do not number a port that the kernel has not numbered", function()
+    local name <const> = hex "naa.6001405100000001\0\0\0\0"
+    assert.equal("6195000400000003" .. "63980018" .. name,
+                 hex(page("3 0 naa.6001405100000001").data:sub(5)))
+    assert.has.sense(page("3 0 naa.6001405100000001", 0x88),
+                     scsi.INVALID_FIELD_IN_CDB, 2)
+  end)
+
   it("are two, and there is no page 88h, where it has none that SCSI knows",
      function()
     local result = page "3 7 "
@@ -186,6 +194,15 @@ describe("port groups in configfs", function()
                       "loopback/naa.500140500000000a/tpgt_1/lun/lun_0"))
     assert.equal("5 9 ", port("qla2xxx/21:00:00:24:ff:31:4c:48/tpgt_1/lun_0",
                       "qla2xxx/21:00:00:24:ff:31:4c:48/tpgt_1/lun/lun_0"))
+  end)
+
+  it("do not list a port that has no number", function()
+    group("g", { tg_pt_gp_id = "5\n",
+                 members = "loopback/naa.6001405000000001/tpgt_1/lun_0\n\0" })
+    lun("loopback/naa.6001405000000001/tpgt_1/lun/lun_0", 0)
+    assert.same({ groups = "5 0 0 223 0 1 1",
+                  port = "5 0 naa.6001405000000001" },
+                port_groups.read(device "d"))
   end)
 
   it("are nobody's to set where configfs would refuse it", function()

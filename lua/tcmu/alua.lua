@@ -9,7 +9,8 @@
 --   groups  "ID STATE PREFERRED SUPPORTED STATUS IMPLICIT EXPLICIT PORT...;..."
 --           numbers; the ports are relative target port identifiers
 --   port    "GROUP RELATIVE NAME" of the port, if the device has exactly one;
---           NAME is its SCSI name, "iqn.2026-01.lab:t,t,0x0001", or empty
+--           NAME is its SCSI name, "iqn.2026-01.lab:t,t,0x0001", or empty;
+--           RELATIVE 0 if it has no number
 --   set     in the answer to SET TARGET PORT GROUPS: 0 or an errno; why
 --
 -- Without them the device has no groups and no port designators.
@@ -30,7 +31,7 @@ local RELATIVE_PORT <const>, PORT_GROUP <const>, NAME <const> = 4, 5, 8
 local PORT <const> = 0x10           -- ASSOCIATION 01b: the target port
 local PIV <const> = 0x80            -- PROTOCOL IDENTIFIER is valid
 
--- PROTOCOL IDENTIFIER by the beginning of a port's name (SPC-4 table 440).
+-- PROTOCOL IDENTIFIER by the beginning of a port's name (SPC-4 7.6.1).
 local PROTOCOLS <const> = { iqn = 0x50, eui = 0x50, naa = 0x60 }
 
 --- Takes in what control says of groups and port.
@@ -48,7 +49,8 @@ function alua.set(dev, fields)
   end
   local group, relative, name = (fields.port or ""):match "^(%d+) (%d+) (.*)$"
   if name then
-    dev.port = { group = tonumber(group), relative = tonumber(relative),
+    dev.port = { group = tonumber(group),
+                 relative = relative ~= "0" and tonumber(relative) or nil,
                  name = name ~= "" and name or nil }
   end
   local asked = fields.set and table.remove(dev.setting_port_groups, 1)
@@ -94,17 +96,17 @@ end
 function alua.designators(dev)
   local port <const> = dev.port
   if not port then return "" end
-  return designator(dev, BINARY, RELATIVE_PORT,
-                    string.pack(">xxI2", port.relative))
-         .. designator(dev, BINARY, PORT_GROUP,
-                       string.pack(">xxI2", port.group))
+  local function number(kind, n)
+    return n and designator(dev, BINARY, kind, string.pack(">xxI2", n)) or ""
+  end
+  return number(RELATIVE_PORT, port.relative) .. number(PORT_GROUP, port.group)
          .. (port.name and port_name(dev) or "")
 end
 
---- Page 88h, or nil where the one port or its name is not known.
+--- Page 88h, or nil where the one port, its number or name is not known.
 function alua.scsi_ports(dev)
   local port <const> = dev.port
-  if not port or not port.name then return nil end
+  if not port or not port.name or not port.relative then return nil end
   return string.pack(">xxI2xxs2xxs2", port.relative, "", port_name(dev))
 end
 

@@ -26,14 +26,14 @@ local ACCESS_TYPE <const> = {
   ["Implicit and Explicit"] = { implicit = 1, explicit = 1 },
 }
 
--- The byte of supported states (SPC-4 table 246).
+-- The byte of supported states (SPC-4 6.37).
 local SUPPORTED <const> = {
   transitioning = 0x80, offline = 0x40, lba_dependent = 0x10,
   unavailable = 0x08, standby = 0x04, active_nonoptimized = 0x02,
   active_optimized = 0x01,
 }
 
--- STATUS CODE (SPC-4 table 247).
+-- STATUS CODE (SPC-4 6.37).
 local STATUS <const> = {
   ["Altered by Explicit STPG"] = 1, ["Altered by Implicit ALUA"] = 2,
 }
@@ -55,7 +55,9 @@ local function port_name(target, tag)
 end
 
 -- The ports of a group: a line "FABRIC/TARGET/tpgt_N/lun_M" and a zero each,
--- the fabric by its own name, "iSCSI", where its directory is "iscsi".
+-- the fabric by its own name, "iSCSI", where its directory is "iscsi".  Kernel
+-- 6.12 numbers ports as their portal group is enabled, which tcm_loop has not:
+-- then the number is 0, which no port has (SPC-4 7.8.6.7).
 local function members(device, group)
   local root <const> = device.path:match("^(.*)/core/[^/]+/[^/]+$")
   local text = device:read(file_of(group, "members")) or ""
@@ -104,7 +106,7 @@ local function text_of(group)
   local numbers = { group.id, group.state, group.preferred, group.supported,
                     group.status, group.implicit, group.explicit }
   for _, port in ipairs(group.ports) do
-    numbers[#numbers + 1] = port.relative
+    if port.relative ~= 0 then numbers[#numbers + 1] = port.relative end
   end
   return table.concat(numbers, " ")
 end
