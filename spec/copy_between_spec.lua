@@ -369,6 +369,22 @@ describe("EXTENDED COPY between two devices", function()
       assert.is.good(background(17))
     end)
 
+    it("when it goes on in the background and its device is reset", function()
+      write(a, 0, "MARK" .. ("a"):rep(BLOCK - 4))
+      local one = segment(0, 1, 1, 0, 0)
+      list = lists.lid4(target(a) .. target(b), one .. one .. one, 3, true)
+      assert.is.good(a:cmd(make.extended_copy_lid4 { length = #list }, list))
+      a:abort()
+      local told
+      a:run(function()
+        told = a:cmd(make.receive_copy_status_lid4 { list_identifier = 3,
+                                                     length = 64 }).data
+        return told:byte(6) == 0x60
+      end)
+      assert.equal(1, (string.unpack(">I2", told, 25)))
+      assert.is_true(a:now() < 6)
+    end)
+
     it("when it is aborted while it reads", function()
       write(b, 0, "RDLY" .. ("b"):rep(BLOCK - 4))
       local back = lists.lid1(target(b) .. target(a), segment(0, 1, 1, 0, 0))

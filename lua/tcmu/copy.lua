@@ -87,6 +87,7 @@ end
 
 local function do_segments(record, dev, request, ends)
   for number, segment in ipairs(request.segments) do
+    records.go_on(record, dev)
     local ok, result = pcall(move, segment, ends)
     if not ok then
       if not sense.is(result) then

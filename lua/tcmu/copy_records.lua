@@ -15,10 +15,12 @@ records.most = 16
 records.IN_PROGRESS, records.GOOD, records.BAD = 0, 1, 2
 
 local IN_PROGRESS <const>, BAD <const> = records.IN_PROGRESS, records.BAD
+local CLEARED <const> = sense.new(0x0B, 0, 0)   -- ABORTED COMMAND
 local KEPT_SECONDS <const> = 30
 local CHECK_CONDITION <const> = 0x02
--- COPY OPERATION STATUS of one that runs (SPC-4 table 242).
-local IN_BACKGROUND <const> = 0x12
+-- COPY OPERATION STATUS of one that runs, and of one that something else than
+-- an error has ended (SPC-4 table 242).
+local IN_BACKGROUND <const>, TERMINATED <const> = 0x12, 0x60
 -- ILLEGAL REQUEST with OPERATION IN PROGRESS: the list identifier is in use.
 local IN_USE <const> = sense.new(0x05, 0x00, 0x16)
 
@@ -63,7 +65,8 @@ end
 -- kept only if `keep`.  Raises if a copy with that identifier runs, or too many
 -- do.
 function records.enter(dev, id, keep)
-  local record = { id = id, status = IN_PROGRESS, bytes = 0, segments = 0 }
+  local record = { id = id, status = IN_PROGRESS, bytes = 0, segments = 0,
+                   resets = dev.handle():resets() }
   if not keep then return record end
   dev.copies = dev.copies or {}
   local old <const> = records.find(dev, id)
@@ -90,16 +93,24 @@ function records.perform(record, fn, ...)
   record.done = true
 end
 
+--- Raises if the device has been reset meanwhile, which ends copies in the
+-- background too (SPC-4 5.17.4); the others are aborted with their commands.
+function records.go_on(record, dev)
+  if dev.handle():resets() ~= record.resets then error(CLEARED) end
+end
+
 --- The first 28 bytes of the answers that tell of a copy by a list identifier
 -- of four bytes, without the length, and its sense data (SPC-4 tables 240 and
 -- 246).  `action` is the command's; the transfer count is in `unit`s, coded as
 -- `code`.
 function records.describe(record, action, unit, code)
-  local running <const> = record.status == IN_PROGRESS
+  local state = record.status
+  if state == IN_PROGRESS then state = IN_BACKGROUND end
+  if record.failure == CLEARED then state = TERMINATED end
   local text = record.failure and record.failure.status == CHECK_CONDITION
                and sense.encode(record.failure, true) or ""
   return string.pack(">BBI2I4BBBBI8I2c6", action,
-    running and IN_BACKGROUND or record.status,
+    state,
     0, 0,                           -- counter, estimated delay
     record.status == BAD and CHECK_CONDITION or 0,
     #text, #text, code, record.bytes // unit, record.segments,

@@ -283,12 +283,14 @@ local function contiguous(source, at)
 end
 
 -- In the order of the list, so that TRANSFER COUNT says what is there.
-local function write_ranges(record, destination, ranges, source, at, delete)
+local function write_ranges(record, dev, destination, ranges, source, at,
+                            delete)
   for _, range in ipairs(ranges) do
     local done = 0
     while done < range.length do
       local n = math.min(range.length - done, destination.chunk,
                          contiguous(source, at))
+      records.go_on(record, dev)
       if n == 0 then error(UNDERRUN) end
       local buffer = core.buffer(n)
       source.read(buffer, at)
@@ -332,7 +334,7 @@ function rod.write_using(self, cmd, layout)
   if not math.ult(offset, size // dev.block_size) then
     error(BAD_FIELD:at_param(8))
   end
-  start(cmd, layout, WRITE_USING, immed, write_ranges,
+  start(cmd, layout, WRITE_USING, immed, write_ranges, dev,
         copy_end.own(self, dev), ranges, source, offset * dev.block_size,
         flags & 0x02 ~= 0)
 end
