@@ -246,6 +246,88 @@ describe("a file that is served", function()
   end)
 end)
 
+-- A loop device on a file system in memory: its writes fail while that is full.
+describe("a disk that fails below a file store", function()
+  local dir, disk
+
+  before_each(function()
+    dir = output "mktemp -d"
+    if not os.execute(("mount -t tmpfs -o size=4M none %s 2>/dev/null")
+                      :format(dir)) then return end
+    os.execute(("truncate -s 64M %s/disk"):format(dir))
+    disk = output(("losetup -f --show %s/disk 2>/dev/null"):format(dir))
+  end)
+  after_each(function()
+    if disk and disk ~= "" then os.execute("losetup -d " .. disk) end
+    os.execute(("umount %s 2>/dev/null; rmdir %s"):format(dir, dir))
+    disk = nil
+  end)
+
+  local function breaks(yes)
+    if yes then
+      os.execute(("dd if=/dev/zero of=%s/full bs=4k 2>/dev/null"):format(dir))
+    else
+      os.remove(dir .. "/full")
+    end
+  end
+
+  -- A word for each step.
+  local function steps(options, stable)
+    local buf = tcmu.buffer(4096)
+    buf:fill(1)
+    local store = tcmu.store.file(disk, "rw", 0, options)
+    local words = {}
+    local function try(verb, ...)
+      words[#words + 1] = pcall(store[verb], store, ...) and "good" or "bad"
+    end
+    try("write", buf, 0, true)
+    try("flush")
+    breaks(true)
+    try("write", buf, 1 << 20, stable)
+    if not stable then try("flush") end
+    breaks(false)
+    try("flush")
+    try("write", buf, 2 << 20, true)
+    try("flush")
+    store:close()
+    store = tcmu.store.file(disk, "rw", 0, options)
+    try("flush")
+    store:close()
+    return table.concat(words, " ")
+  end
+
+  local function needs_disk(what, body)
+    it(what, function()
+      if not disk or disk == "" then
+        pending "needs root and a loop device"
+        return
+      end
+      body()
+    end)
+  end
+
+  for name, options in pairs {
+    ["on the loop"] = {}, ["by threads"] = { aio = "threads" },
+    ["with every write on the loop"] = { writes = "inline" },
+  } do
+    needs_disk("fails what was to be stable, and flushes until it is opened "
+               .. "again, " .. name, function()
+      assert.equal("good good bad bad good bad good", steps(options, true))
+    end)
+
+    -- the kernel tells the other description as well: one write more fails
+    needs_disk("fails the flush of what is in the cache, and every later one, "
+               .. name, function()
+      assert.equal("good good good bad bad bad bad good", steps(options, false))
+    end)
+  end
+
+  needs_disk("fails only the write that goes past the page cache", function()
+    assert.equal("good good bad good good good good",
+                 steps({ direct = true }, true))
+  end)
+end)
+
 local CAN_TRACE <const> =
   os.execute("strace -o /dev/null true >/dev/null 2>&1") == true
 local HAS_RING <const> = CAN_TRACE and
