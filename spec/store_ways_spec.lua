@@ -328,6 +328,62 @@ describe("a disk that fails below a file store", function()
   end)
 end)
 
+describe("a file system that hangs", function()
+  local image, dir, frozen
+
+  before_each(function()
+    image, dir = temporary(), output "mktemp -d"
+    os.execute(("truncate -s 16M %s"):format(image))
+    frozen = os.execute(("mkfs.ext4 -q %s 2>/dev/null && "
+      .. "mount -o loop %s %s 2>/dev/null"):format(image, image, dir)) and false
+  end)
+  after_each(function()
+    if frozen then os.execute("fsfreeze -u " .. dir) end
+    os.execute(("umount %s 2>/dev/null; rmdir %s; rm -f %s %s.other")
+               :format(dir, dir, image, image))
+  end)
+
+  for _, aio in ipairs { "auto", "threads" } do
+    it("leaves the other stores of the loop alone, aio=" .. aio, function()
+      if frozen == nil then pending "needs root and a loop device" return end
+      local dev <close> = assert(sim.device(([[=two
+        local tcmu = require "tcmu"
+        return tcmu.handler {
+          name = "two",
+          open = function(dev)
+            local options = { aio = %q, writes = "async", reads = "async" }
+            return { done = 0,
+              slow = tcmu.store.file(%q, "c", 1 << 20, options),
+              other = tcmu.store.file(%q, "c", 1 << 20, options) }
+          end,
+          on = {
+            [0xC1] = function(self)
+              for i = 1, 100 do
+                tcmu.spawn(function()
+                  self.slow:zero(i * 8192, 4096)
+                  self.done = self.done + 1
+                end)
+              end
+              local b = tcmu.buffer(4096)
+              for i = 1, 20 do self.other:write(b, i * 8192, true) end
+              for i = 1, 20 do self.other:read(b, i * 8192) end
+              return tostring(self.done)
+            end,
+            [0xC2] = function(self) return tostring(self.done) end,
+          } }]]):format(aio, dir .. "/slow", image .. ".other"),
+        { size = SIZE }))
+      frozen = os.execute("fsfreeze -f " .. dir)
+      local meanwhile = dev:cmd("\xC1" .. ("\0"):rep(9))
+      os.execute("fsfreeze -u " .. dir)
+      assert.is_true(frozen)
+      frozen = false
+      assert.equal("0", meanwhile.data)
+      local done
+      repeat done = dev:cmd("\xC2" .. ("\0"):rep(9)).data until done == "100"
+    end)
+  end
+end)
+
 local CAN_TRACE <const> =
   os.execute("strace -o /dev/null true >/dev/null 2>&1") == true
 local HAS_RING <const> = CAN_TRACE and
