@@ -1,0 +1,152 @@
+--- What a file store does when the disk below it fails, or hangs.
+local sim = require "tcmu.sim"
+local tcmu = require "tcmu"
+
+local SIZE <const> = 1 << 20
+
+local function output(command)
+  local pipe <close> = assert(io.popen(command))
+  return (pipe:read("a"):gsub("%s+$", ""))
+end
+
+local function temporary()
+  return output "mktemp -u /var/tmp/tcmu-spec.XXXXXX"
+end
+
+-- A loop device on a file system in memory: its writes fail while that is full.
+describe("a disk that fails below a file store", function()
+  local dir, disk
+
+  before_each(function()
+    dir = output "mktemp -d"
+    if not os.execute(("mount -t tmpfs -o size=4M none %s 2>/dev/null")
+                      :format(dir)) then return end
+    os.execute(("truncate -s 64M %s/disk"):format(dir))
+    disk = output(("losetup -f --show %s/disk 2>/dev/null"):format(dir))
+  end)
+  after_each(function()
+    if disk and disk ~= "" then os.execute("losetup -d " .. disk) end
+    os.execute(("umount %s 2>/dev/null; rmdir %s"):format(dir, dir))
+    disk = nil
+  end)
+
+  local function breaks(yes)
+    if yes then
+      os.execute(("dd if=/dev/zero of=%s/full bs=4k 2>/dev/null"):format(dir))
+    else
+      os.remove(dir .. "/full")
+    end
+  end
+
+  -- A word for each step.
+  local function steps(options, stable)
+    local buf = tcmu.buffer(4096)
+    buf:fill(1)
+    local store = tcmu.store.file(disk, "rw", 0, options)
+    local words = {}
+    local function try(verb, ...)
+      words[#words + 1] = pcall(store[verb], store, ...) and "good" or "bad"
+    end
+    try("write", buf, 0, true)
+    try("flush")
+    breaks(true)
+    try("write", buf, 1 << 20, stable)
+    if not stable then try("flush") end
+    breaks(false)
+    try("flush")
+    try("write", buf, 2 << 20, true)
+    try("flush")
+    store:close()
+    store = tcmu.store.file(disk, "rw", 0, options)
+    try("flush")
+    store:close()
+    return table.concat(words, " ")
+  end
+
+  local function needs_disk(what, body)
+    it(what, function()
+      if not disk or disk == "" then
+        pending "needs root and a loop device"
+        return
+      end
+      body()
+    end)
+  end
+
+  for name, options in pairs {
+    ["on the loop"] = {}, ["by threads"] = { aio = "threads" },
+    ["with every write on the loop"] = { writes = "inline" },
+  } do
+    needs_disk("fails what was to be stable, and flushes until it is opened "
+               .. "again, " .. name, function()
+      assert.equal("good good bad bad good bad good", steps(options, true))
+    end)
+
+    -- the kernel tells the other description as well: one write more fails
+    needs_disk("fails the flush of what is in the cache, and every later one, "
+               .. name, function()
+      assert.equal("good good good bad bad bad bad good", steps(options, false))
+    end)
+  end
+
+  needs_disk("fails only the write that goes past the page cache", function()
+    assert.equal("good good bad good good good good",
+                 steps({ direct = true }, true))
+  end)
+end)
+
+describe("a file system that hangs", function()
+  local image, dir, frozen
+
+  before_each(function()
+    image, dir = temporary(), output "mktemp -d"
+    os.execute(("truncate -s 16M %s"):format(image))
+    frozen = os.execute(("mkfs.ext4 -q %s 2>/dev/null && "
+      .. "mount -o loop %s %s 2>/dev/null"):format(image, image, dir)) and false
+  end)
+  after_each(function()
+    if frozen then os.execute("fsfreeze -u " .. dir) end
+    os.execute(("umount %s 2>/dev/null; rmdir %s; rm -f %s %s.other")
+               :format(dir, dir, image, image))
+  end)
+
+  for _, aio in ipairs { "auto", "threads" } do
+    it("leaves the other stores of the loop alone, aio=" .. aio, function()
+      if frozen == nil then pending "needs root and a loop device" return end
+      local dev <close> = assert(sim.device(([[=two
+        local tcmu = require "tcmu"
+        return tcmu.handler {
+          name = "two",
+          open = function(dev)
+            local options = { aio = %q, writes = "async", reads = "async" }
+            return { done = 0,
+              slow = tcmu.store.file(%q, "c", 1 << 20, options),
+              other = tcmu.store.file(%q, "c", 1 << 20, options) }
+          end,
+          on = {
+            [0xC1] = function(self)
+              for i = 1, 100 do
+                tcmu.spawn(function()
+                  self.slow:zero(i * 8192, 4096)
+                  self.done = self.done + 1
+                end)
+              end
+              local b = tcmu.buffer(4096)
+              for i = 1, 20 do self.other:write(b, i * 8192, true) end
+              for i = 1, 20 do self.other:read(b, i * 8192) end
+              return tostring(self.done)
+            end,
+            [0xC2] = function(self) return tostring(self.done) end,
+          } }]]):format(aio, dir .. "/slow", image .. ".other"),
+        { size = SIZE }))
+      frozen = os.execute("fsfreeze -f " .. dir)
+      local meanwhile = dev:cmd("\xC1" .. ("\0"):rep(9))
+      os.execute("fsfreeze -u " .. dir)
+      assert.is_true(frozen)
+      frozen = false
+      assert.equal("0", meanwhile.data)
+      local done
+      repeat done = dev:cmd("\xC2" .. ("\0"):rep(9)).data until done == "100"
+    end)
+  end
+end)
