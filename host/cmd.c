@@ -1,24 +1,17 @@
-/* cmd.c - see cmd.h. */
+/* cmd.c - takes a command and sends it on its way, or ends it early; see cmd.h. */
 #include "cmd.h"
 
-#include <errno.h>
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bind_buffer.h"
 #include "bind_cmd.h"
-#include "bind_wait.h"
 #include "device.h"
-#include "hold.h"
 #include "log.h"
 #include "state.h"
 #include "task.h"
 
-enum {
-  ATTENTION = 257,              /* routes[] of a device, after the opcodes */
-  GROW_IDS = 64,
-};
+enum { GROW_IDS = 64 };
 
 static void go_job(struct job *j);
 static void granted(struct range_lock *l);
@@ -124,141 +117,6 @@ static void place(struct cmd *c)
     fast_unmap_range(c);
 }
 
-static void clear_iov(const struct iovec *iov, uint32_t n, uint64_t from)
-{
-  for (; n > 0; n--, iov++) {
-    if (from < iov->iov_len) {
-      memset((char *)iov->iov_base + from, 0, iov->iov_len - from);
-      from = 0;
-    } else {
-      from -= iov->iov_len;
-    }
-  }
-}
-
-/* Nothing stale leaves: what no answer has set is cut off or zeroed.  The ring
- * does not tell the direction, and an initiator may well send a WRITE whose
- * data goes in: then all it gets is one zero.  READ_LEN counts for plain
- * Data-In only. */
-static void settle_data(struct cmd *c, struct ring_result *res)
-{
-  bool can_cut = ring_caps(c->dev->ring) & RING_CAP_READ_LEN;
-
-  if (c->bidi_cnt) {
-    clear_iov(c->bidi, c->bidi_cnt, c->moved);
-    return;
-  }
-  if (c->data_out && c->data_len && can_cut) {
-    *c->first = 0;
-    c->moved = 1;
-  }
-  if (c->moved >= c->data_len)
-    return;
-  if (c->moved && can_cut) {
-    res->has_read_len = true;
-    res->read_len = (uint32_t)c->moved;
-  } else {
-    clear_iov(c->iov, c->iov_cnt, c->moved);
-  }
-}
-
-static void answer(struct cmd *c, uint8_t status)
-{
-  struct device *d = c->dev;
-  struct ring_result res = { .status = status };
-
-  device_mark_dirty(d);
-  if (status == SCSI_GOOD && c->moved >= c->data_len && !c->bidi_cnt) {
-    ring_good(d->ring, c->token, c->id);        /* all of the data is valid */
-    return;
-  }
-  if (status != SCSI_GOOD)
-    c->moved = 0;
-  if (status != SCSI_CHECK_CONDITION) {
-    settle_data(c, &res);
-  } else if (c->with_sense && c->touched && !c->bidi_cnt) {
-    res.has_read_len = true;
-    res.read_len = (uint32_t)c->with_sense;
-  }
-  if (c->sense_len) {
-    res.sense = c->sense;
-    res.sense_len = (size_t)c->sense_len;
-  }
-  ring_complete(d->ring, c->token, c->id, &res);
-}
-
-void cmd_finish(struct cmd *c, uint8_t status)
-{
-  struct device *d = c->dev;
-
-  if (!c->orphaned) {
-    d->by_id[c->id] = NULL;
-    answer(c, status);
-  }
-  TAILQ_REMOVE(&d->outstanding, c, link);
-  TAILQ_INSERT_HEAD(&d->free_cmds, c, link);
-  lock_release(&d->locks, &c->lock);
-  if (c->locks)
-    wait_release_locks(d, c);
-  if (TAILQ_EMPTY(&d->outstanding))
-    device_quiet(d);
-  hold_look(d);
-}
-
-void cmd_fail(struct cmd *c, int key, int asc, int ascq)
-{
-  c->sense_len = scsi_sense(c->sense, c->dev->descriptor_sense, key, asc,
-                            ascq);
-  cmd_finish(c, SCSI_CHECK_CONDITION);
-}
-
-/* Calls fail or store_error of the handler's program, whose arguments lie on
- * the stack: (status, sense bytes) is what the initiator gets. */
-static void lua_verdict(struct cmd *c, int nargs)
-{
-  struct state *st = c->dev->state;
-  lua_State *L = st->L;
-  const char *sense;
-  lua_Integer status;
-  size_t n;
-
-  if (state_call(st, nargs, 2) != LUA_OK) {
-    log_error(c->dev->name, "no sense for a failed command: %s",
-              lua_tostring(L, -1));
-    lua_pop(L, 1);
-    cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
-    return;
-  }
-  status = lua_tointeger(L, -2);
-  if (status <= SCSI_GOOD || status > UINT8_MAX) {
-    log_error(c->dev->name, "what a command has raised is no status");
-    lua_pop(L, 2);
-    cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
-    return;
-  }
-  sense = lua_tolstring(L, -1, &n);
-  if (sense) {
-    if (n > sizeof(c->sense))
-      n = sizeof(c->sense);
-    memcpy(c->sense, sense, n);
-    c->sense_len = (int)n;
-  }
-  lua_pop(L, 2);
-  cmd_finish(c, (uint8_t)status);
-}
-
-/* Lets Lua turn an errno of a store into sense, and finishes. */
-static void store_error(struct cmd *c, int rc)
-{
-  lua_State *L = c->dev->state->L;
-
-  state_push(c->dev->state, L, "store_error");
-  lua_rawgeti(L, LUA_REGISTRYINDEX, c->dev->dev_ref);
-  lua_pushinteger(L, -rc);
-  lua_pushboolean(L, c->data_out || c->range.kind == SCSI_SYNC);
-  lua_verdict(c, 3);
-}
-
 /* The store has done what a command asked for. */
 static void stored(struct cmd *c)
 {
@@ -269,125 +127,17 @@ void cmd_stored(struct cmd *c, int rc)
 {
   c->dev->ops--;
   if (rc) {
-    store_error(c, rc);
+    cmd_store_error(c, rc);
     return;
   }
   stored(c);
   cmd_finish(c, SCSI_GOOD);
 }
 
-/* Takes what Lua has returned; false, and a line in the log, if it is of no
- * use. */
-static bool take_reply(struct cmd *c, lua_State *co)
-{
-  if (lua_gettop(co) < 1 || lua_isnil(co, 1)) {
-    if (c->touched)
-      c->moved = c->bidi_cnt ? c->bidi_len : c->data_len;
-    return true;
-  }
-  if (!buffer_reply(co, 1, c)) {
-    log_error(c->dev->name, "opcode %02x: a handler returns nothing, a string "
-              "or a buffer of its own, not a %s", c->cdb[0],
-              luaL_typename(co, 1));
-    return false;
-  }
-  if (c->exact && c->moved < c->data_len) {
-    log_error(c->dev->name, "opcode %02x: the handler's read has returned "
-              "%llu bytes of %llu", c->cdb[0], (unsigned long long)c->moved,
-              (unsigned long long)c->data_len);
-    return false;
-  }
-  return true;
-}
-
-/* The coroutine of a command has ended. */
-static void answered(struct task *t, enum task_end how, lua_State *L)
-{
-  struct cmd *c = t->arg;
-
-  c->task = NULL;
-  switch (how) {
-  case TASK_OK:
-    if (take_reply(c, L))
-      cmd_finish(c, SCSI_GOOD);
-    else
-      cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
-    return;
-  case TASK_FAILED:             /* L: error object, traceback */
-    state_push(c->dev->state, L, "fail");
-    lua_rawgeti(L, LUA_REGISTRYINDEX, c->dev->dev_ref);
-    lua_pushvalue(L, -4);
-    lua_pushvalue(L, -4);
-    lua_pushlstring(L, (const char *)c->cdb, (size_t)c->cdb_len);
-    lua_verdict(c, 4);
-    return;
-  case TASK_CANCELLED:
-    if (c->expired)             /* LOGICAL UNIT COMMUNICATION TIME-OUT */
-      cmd_fail(c, SCSI_ABORTED_COMMAND, 0x08, 0x01);
-    else
-      cmd_finish(c, SCSI_TASK_ABORTED);
-  }
-}
-
-static struct task *begin(struct cmd *c)
-{
-  struct device *d = c->dev;
-
-  c->task = task_new(d->state, d, c, answered, c);
-  if (c->task)
-    cmd_ud_renew(d->state->L, c);
-  else
-    cmd_finish(c, SCSI_TASK_SET_FULL);
-  return c->task;
-}
-
-void cmd_to_lua(struct cmd *c)
-{
-  struct device *d = c->dev;
-  struct task *t = begin(c);
-  lua_State *co;
-
-  if (!t)
-    return;
-  co = t->co;
-  lua_rawgeti(co, LUA_REGISTRYINDEX, d->routes_ref);
-  lua_rawgeti(co, -1, d->attention ? ATTENTION : c->cdb[0] + 1);
-  lua_replace(co, -2);
-  lua_rawgeti(co, LUA_REGISTRYINDEX, d->self_ref);
-  cmd_push(co, c);
-  task_run(t, 2);
-}
-
 bool cmd_is_plain(const struct cmd *c)
 {
   return c->range.plain && c->in_range && !c->bidi_cnt &&
          c->range.blocks <= c->dev->max_blocks;
-}
-
-/* Enters the handler's read or write without its Lua dispatcher; false if the
- * command is not plain enough for that. */
-static bool direct(struct cmd *c, int ref)
-{
-  struct device *d = c->dev;
-  struct task *t;
-
-  if (!cmd_is_plain(c) || c->data_len != c->length || !c->length)
-    return false;
-  if (d->has_flush && (c->range.flags & SCSI_FUA || (c->data_out && !d->write_cache)))
-    return false;
-  if (c->data_out && d->read_only)
-    return false;
-  t = begin(c);
-  if (!t)
-    return true;
-  c->exact = !c->data_out;
-  lua_rawgeti(t->co, LUA_REGISTRYINDEX, ref);
-  lua_rawgeti(t->co, LUA_REGISTRYINDEX, d->self_ref);
-  cmd_push(t->co, c);
-  lua_pushinteger(t->co, (lua_Integer)c->offset);
-  lua_pushinteger(t->co, (lua_Integer)c->length);
-  task_run(t, 4);
-  return true;
 }
 
 /* What fast_submit() has made of an enlisted command; false: nothing. */
@@ -404,7 +154,7 @@ static bool served(struct cmd *c, int rc)
     cmd_finish(c, SCSI_GOOD);
     return true;
   default:
-    store_error(c, rc);
+    cmd_store_error(c, rc);
     return true;
   }
 }
@@ -420,11 +170,11 @@ static void go(struct cmd *c)
         return;
       break;
     case ROUTE_READ:
-      if (direct(c, d->read_ref))
+      if (cmd_enter(c, d->read_ref))
         return;
       break;
     case ROUTE_WRITE:
-      if (direct(c, d->write_ref))
+      if (cmd_enter(c, d->write_ref))
         return;
       break;
     }
@@ -519,7 +269,7 @@ static bool serve_at_once(struct cmd *c)
   rc = fast_submit(c);
   if (rc == 0) {
     stored(c);
-    answer(c, SCSI_GOOD);
+    cmd_answer(c, SCSI_GOOD);
     return true;
   }
   enlist(c);

@@ -78,6 +78,9 @@ void cmd_take(struct device *d, const struct ring_cmd *entry);
 /* Begins with a command that was held. */
 void cmd_resume(struct cmd *c);
 
+/* Answers a command that is not enlisted. */
+void cmd_answer(struct cmd *c, uint8_t status);
+
 /* Gives the final answer; c->moved says how much of Data-In is valid.  The
  * command is over on return. */
 void cmd_finish(struct cmd *c, uint8_t status);
@@ -86,11 +89,6 @@ void cmd_finish(struct cmd *c, uint8_t status);
  * to Lua. */
 void cmd_fail(struct cmd *c, int key, int asc, int ascq);
 
-/* Hands the command to Lua's general answer for its opcode. */
-void cmd_to_lua(struct cmd *c);
-
-/* Lets Lua turn an errno of a store into sense, and finishes. */
-void cmd_store_error(struct cmd *c, int rc);
 
 /* Ends a command early: its coroutine is cancelled; it is answered as soon as
  * no store operation uses its data.  What the fast path does it finishes. */
@@ -113,6 +111,18 @@ void cmd_pool_free(struct device *d);
 
 /* A store operation of fast_submit() has ended: 0 or -errno. */
 void cmd_stored(struct cmd *c, int rc);
+
+/* -- cmd_lua.c ------------------------------------------------------------- */
+
+/* Hands the command to Lua's general answer for its opcode. */
+void cmd_to_lua(struct cmd *c);
+
+/* Enters the handler's read or write without its Lua dispatcher; false if the
+ * command is not plain enough for that. */
+bool cmd_enter(struct cmd *c, int ref);
+
+/* Lets Lua turn an errno of a store into sense, and finishes. */
+void cmd_store_error(struct cmd *c, int rc);
 
 /* -- fast.c ---------------------------------------------------------------- */
 

@@ -142,15 +142,6 @@ int fast_submit(struct cmd *c)
   return prepare(c, op) ? store_submit(c->dev->store, op) : FAST_NOT;
 }
 
-static uint64_t big_endian(const unsigned char *p, int n)
-{
-  uint64_t v = 0;
-
-  while (n-- > 0)
-    v = v << 8 | *p++;
-  return v;
-}
-
 void fast_unmap_range(struct cmd *c)
 {
   const struct device *d = c->dev;
@@ -161,10 +152,10 @@ void fast_unmap_range(struct cmd *c)
       c->data_len != UNMAP_LIST)
     return;
   list = c->iov[0].iov_base;
-  if (big_endian(list + 2, 2) != 16)
+  if (scsi_integer(list + 2, 2) != 16)
     return;
-  lba = big_endian(list + 8, 8);
-  n = big_endian(list + 16, 4);
+  lba = scsi_integer(list + 8, 8);
+  n = scsi_integer(list + 16, 4);
   if (lba > blocks || n > blocks - lba)
     return;
   c->in_range = true;

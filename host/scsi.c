@@ -3,10 +3,8 @@
  * The tables hold the commands that name a range of blocks, so that the range
  * lock and the fast path can be decided without entering Lua.
  */
-#define _GNU_SOURCE 1           /* be64toh */
 #include "scsi.h"
 
-#include <endian.h>
 #include <string.h>
 
 struct place {
@@ -60,28 +58,6 @@ enum {
   NOT_GROUP_NUMBER = 0xe0,      /* of the byte that holds it */
 };
 
-/* An integer of 1, 2, 3, 4 or 8 bytes. */
-static inline uint64_t big_endian(const unsigned char *p, int n)
-{
-  uint64_t v8;
-  uint32_t v4;
-
-  switch (n) {
-  case 8:
-    memcpy(&v8, p, sizeof(v8));
-    return be64toh(v8);
-  case 4:
-    memcpy(&v4, p, sizeof(v4));
-    return be32toh(v4);
-  case 3:
-    return (uint64_t)p[0] << 16 | p[1] << 8 | p[2];
-  case 2:
-    return (uint64_t)p[0] << 8 | p[1];
-  default:
-    return p[0];
-  }
-}
-
 static bool any(const unsigned char *p, int n)
 {
   while (n-- > 0)
@@ -130,12 +106,12 @@ void scsi_range(const unsigned char *cdb, int len, struct scsi_range *out)
     return;
 
   out->plain = is_plain(cdb, len, flags, p->flags);
-  out->blocks = big_endian(cdb + p->len_at, p->len_size);
+  out->blocks = scsi_integer(cdb + p->len_at, p->len_size);
   if (!p->lba_size) {           /* UNMAP: reserved where others have an LBA */
     out->plain = out->plain && !any(cdb + 2, 4);
     return;
   }
-  out->lba = big_endian(cdb + p->lba_at, p->lba_size);
+  out->lba = scsi_integer(cdb + p->lba_at, p->lba_size);
   if (len == 6) {               /* SBC-3 5.9: 21 bits of LBA, 0 means 256 */
     out->lba &= 0x1fffff;
     if (!out->blocks)

@@ -6,8 +6,10 @@
 #ifndef SCSI_H
 #define SCSI_H
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 enum {                          /* SAM-5 5.3.1: status codes */
   SCSI_GOOD = 0x00,
@@ -56,6 +58,28 @@ struct scsi_range {
   uint64_t lba;
   uint64_t blocks;
 };
+
+/* An integer of SCSI, which is big-endian: 1, 2, 3, 4 or 8 bytes. */
+static inline uint64_t scsi_integer(const unsigned char *p, int n)
+{
+  uint64_t v8;
+  uint32_t v4;
+
+  switch (n) {
+  case 8:
+    memcpy(&v8, p, sizeof(v8));
+    return be64toh(v8);
+  case 4:
+    memcpy(&v4, p, sizeof(v4));
+    return be32toh(v4);
+  case 3:
+    return (uint64_t)p[0] << 16 | p[1] << 8 | p[2];
+  case 2:
+    return (uint64_t)p[0] << 8 | p[1];
+  default:
+    return p[0];
+  }
+}
 
 /* Decodes `len` bytes of CDB (SBC-3 clause 5; READ(6) and WRITE(6) with 0
  * mean 256 blocks).  An opcode that names no range gives SCSI_OTHER. */

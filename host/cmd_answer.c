@@ -1,0 +1,99 @@
+/* cmd_answer.c - how a command ends: what of its data leaves, and with what
+ * status; see cmd.h.
+ */
+#include "cmd.h"
+
+#include <string.h>
+
+#include "bind_wait.h"
+#include "device.h"
+#include "hold.h"
+
+static void clear_iov(const struct iovec *iov, uint32_t n, uint64_t from)
+{
+  for (; n > 0; n--, iov++) {
+    if (from < iov->iov_len) {
+      memset((char *)iov->iov_base + from, 0, iov->iov_len - from);
+      from = 0;
+    } else {
+      from -= iov->iov_len;
+    }
+  }
+}
+
+/* Nothing stale leaves: what no answer has set is cut off or zeroed.  The ring
+ * does not tell the direction, and an initiator may well send a WRITE whose
+ * data goes in: then all it gets is one zero.  READ_LEN counts for plain
+ * Data-In only. */
+static void settle_data(struct cmd *c, struct ring_result *res)
+{
+  bool can_cut = ring_caps(c->dev->ring) & RING_CAP_READ_LEN;
+
+  if (c->bidi_cnt) {
+    clear_iov(c->bidi, c->bidi_cnt, c->moved);
+    return;
+  }
+  if (c->data_out && c->data_len && can_cut) {
+    *c->first = 0;
+    c->moved = 1;
+  }
+  if (c->moved >= c->data_len)
+    return;
+  if (c->moved && can_cut) {
+    res->has_read_len = true;
+    res->read_len = (uint32_t)c->moved;
+  } else {
+    clear_iov(c->iov, c->iov_cnt, c->moved);
+  }
+}
+
+void cmd_answer(struct cmd *c, uint8_t status)
+{
+  struct device *d = c->dev;
+  struct ring_result res = { .status = status };
+
+  device_mark_dirty(d);
+  if (status == SCSI_GOOD && c->moved >= c->data_len && !c->bidi_cnt) {
+    ring_good(d->ring, c->token, c->id);        /* all of the data is valid */
+    return;
+  }
+  if (status != SCSI_GOOD)
+    c->moved = 0;
+  if (status != SCSI_CHECK_CONDITION) {
+    settle_data(c, &res);
+  } else if (c->with_sense && c->touched && !c->bidi_cnt) {
+    res.has_read_len = true;
+    res.read_len = (uint32_t)c->with_sense;
+  }
+  if (c->sense_len) {
+    res.sense = c->sense;
+    res.sense_len = (size_t)c->sense_len;
+  }
+  ring_complete(d->ring, c->token, c->id, &res);
+}
+
+void cmd_finish(struct cmd *c, uint8_t status)
+{
+  struct device *d = c->dev;
+
+  if (!c->orphaned) {
+    d->by_id[c->id] = NULL;
+    cmd_answer(c, status);
+  }
+  TAILQ_REMOVE(&d->outstanding, c, link);
+  TAILQ_INSERT_HEAD(&d->free_cmds, c, link);
+  lock_release(&d->locks, &c->lock);
+  if (c->locks)
+    wait_release_locks(d, c);
+  if (TAILQ_EMPTY(&d->outstanding))
+    device_quiet(d);
+  hold_look(d);
+}
+
+void cmd_fail(struct cmd *c, int key, int asc, int ascq)
+{
+  c->sense_len = scsi_sense(c->sense, c->dev->descriptor_sense, key, asc,
+                            ascq);
+  cmd_finish(c, SCSI_CHECK_CONDITION);
+}
+
