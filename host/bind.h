@@ -38,10 +38,10 @@ int bind_dbus(lua_State *L);
  * need not be compared, which costs more than most of our methods. */
 static inline void *bind_check(lua_State *L, int arg, const char *name)
 {
-  const char *const *is = lua_touserdata(L, arg);
+  void *p = lua_touserdata(L, arg);
 
-  if (is && lua_rawlen(L, arg) > sizeof(*is) && *is == name)
-    return lua_touserdata(L, arg);
+  if (p && lua_rawlen(L, arg) > sizeof(name) && *(const char **)p == name)
+    return p;
   return luaL_checkudata(L, arg, name);
 }
 

@@ -232,7 +232,6 @@ static int transfer(lua_State *L, enum store_verb verb, int at_arg)
   int count;
 
   check_open(L);
-  bind_check(L, 2, buffer_class);
   offset = check_offset(L, 3);
   at = luaL_optinteger(L, at_arg, 0);
   n = lua_isnoneornil(L, at_arg + 1) ? (lua_Integer)buffer_len(L, 2) - at
