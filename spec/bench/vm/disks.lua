@@ -44,7 +44,7 @@ local function backing_file(name)
 end
 
 local function background(name, command)
-  local log = ("/tmp/%s.log"):format(name)
+  local log = ("/tmp/%s.log"):format((name:gsub(" ", "-")))
   logs[#logs + 1] = log
   return guest.start("exec " .. command, log)
 end
@@ -55,7 +55,7 @@ local function serve(name, program, arguments)
   local p = background(name, ("%s serve --budget 2000 %s"):format(program,
     arguments))
   guest.wait_for("tcmu-lua to be ready", 60, function()
-    return p:output():find "ready: " ~= nil, "\n" .. p:output()
+    return p:output():find "control: ready" ~= nil, "\n" .. p:output()
   end)
 end
 
@@ -82,16 +82,19 @@ local function copy_for_polling()
   end
 end
 
+-- The one that polls comes first: no second one called tcmu-lua would start.
 local function ours()
-  local polls = can_poll()
+  local polls = can_poll() and any("ram+poll", "file+poll")
 
-  serve("tcmu-lua", "./tcmu-lua", polls and "--poll off" or "")
-  tcmu_lua("ram", "ram")
-  tcmu_lua("file", "file", backing_file "file")
-  if polls and any("ram+poll", "file+poll") then
+  if polls then
     copy_for_polling()
     serve("tcmu-lua-polling", POLLING .. "/lua-polling",
       ("--poll auto --poll-limit %d"):format(options.window))
+  end
+  serve("tcmu-lua", "./tcmu-lua", can_poll() and "--poll off" or "")
+  tcmu_lua("ram", "ram")
+  tcmu_lua("file", "file", backing_file "file")
+  if polls then
     tcmu_lua("ram+poll", "polling_ram")
     tcmu_lua("file+poll", "polling_file", backing_file "file+poll")
   end

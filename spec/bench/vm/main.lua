@@ -29,7 +29,15 @@ local function rotated(list, n)
   return turned
 end
 
-local made = disks.make(options)
+-- Not by an error: the exit would wait for threads that the kernel holds.
+local function abandon(why)
+  io.stderr:write(debug.traceback(why), "\n")
+  disks.keep_logs()
+  os.exit(1, false)
+end
+
+local ok, made = xpcall(disks.make, abandon, options)
+assert(ok, made)
 local jobs = fio.jobs(options.jobs)
 local results = {}
 
