@@ -4,6 +4,7 @@
 -- the reason is true is shown by conformance_spec.lua, from what reaches the
 -- device and what it answers.
 
+local assert = require "luassert"
 local guest = require "spec.vm.guest"
 local libiscsi = require "spec.vm.libiscsi"
 
