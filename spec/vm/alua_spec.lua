@@ -124,8 +124,9 @@ describe("target port groups", function()
       return guest.sh("sg_inq %s", disk.sg):find "TPGS=1"
     end)
     -- sg_stpg ends with 0 in any case.
-    local _, output = guest.try("sg_stpg --tp=0 --state=1 %s", disk.sg)
-    assert.matches("unsupported service action", output)
+    local _, output = guest.try("head -c 8 /dev/zero | sg_raw -s 8 %s a4 0a 00 "
+      .. "00 00 00 00 00 00 08 00 00", disk.sg)
+    assert.matches("Invalid field in cdb", output)
     assert.equal("0", dev:get(DEFAULT .. "alua_access_state"))
   end)
 
