@@ -317,6 +317,19 @@ describe("LUNs", function()
     told "user_0/d"
   end)
 
+  it("are seen to get a number when their target is enabled", function()
+    tree.add(root, { ["iscsi/n/tpgt_1/enable"] = "0",
+                     ["iscsi/n/tpgt_1/attrib"] = "" })
+    link("iscsi/n/tpgt_1/lun/lun_0", "user_0/d")
+    start()
+    told "user_0/d"
+    for _, what in ipairs { "attrib", "enable" } do
+      local f <close> = assert(io.open(root .. "/iscsi/n/tpgt_1/" .. what, "r+"))
+      f:write "1"
+    end
+    told "user_0/d"
+  end)
+
   it("are seen when a target has gone and come again", function()
     link("loopback/naa.1/tpgt_1/lun/lun_0", "user_0/d")
     start()

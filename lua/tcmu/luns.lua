@@ -15,13 +15,15 @@ local luns = {}
 
 local LUN <const> = 4               -- the depth of a LUN's directory
 
--- Per depth: where below an entry its own entries are, and which of them count.
+-- Per depth: where below an entry its own entries are, which of them count, and
+-- what gives all of them another number when it is written (Linux 6.12).
 local LEVELS <const> = {
   [0] = { entries = ".", but = { core = true, version = true, dbroot = true } },
   { entries = ".", but = { lio_version = true, version = true,
                            discovery_auth = true } },
   { entries = "^tpgt_%d+$" },
-  { below = "/lun", entries = "^lun_%d+$" },
+  { below = "/lun", entries = "^lun_%d+$",
+    numbers = { enable = true, rtpi = true } },
   {},
 }
 
@@ -46,6 +48,7 @@ end
 
 local function forget(self, node)
   if node.handle then node.handle:close() end
+  if node.numbers then node.numbers:close() end
   node.gone = true
   for _, child in pairs(node.children) do forget(self, child) end
   if node.device then self.changed(node.device) end
@@ -73,17 +76,36 @@ local function on_event(self, node, name, kind)
   end
 end
 
+-- Calls fn(name, kind) for what happens in a directory; nil if there is none.
+local function watch(self, path, fn)
+  local handle = uv.new_fs_event()
+  local ok = handle:start(path, {}, jobs.callback(self.log,
+    function(err, name, kind)
+      if not err and name then fn(name, kind) end
+    end))
+  if ok then return handle end
+  handle:close()
+end
+
+local function renumbered(self, node)
+  for _, child in pairs(node.children) do
+    if child.device then self.changed(child.device) end
+  end
+end
+
 -- In a job.  nil if there is nothing to watch.
 function open(self, path, depth)
-  local node = { path = path .. (LEVELS[depth].below or ""), depth = depth,
-                 children = {}, handle = uv.new_fs_event() }
-  local ok = node.handle:start(node.path, {}, jobs.callback(self.log,
-    function(err, name, kind)
-      if not err and name then on_event(self, node, name, kind) end
-    end))
-  if not ok then
-    node.handle:close()
-    return nil
+  local level <const> = LEVELS[depth]
+  local node = { path = path .. (level.below or ""), depth = depth,
+                 children = {} }
+  node.handle = watch(self, node.path, function(name, kind)
+    on_event(self, node, name, kind)
+  end)
+  if not node.handle then return nil end
+  if level.numbers then
+    node.numbers = watch(self, path, function(name)
+      if level.numbers[name] then renumbered(self, node) end
+    end)
   end
   if depth == LUN then
     look(self, node)
