@@ -432,7 +432,9 @@ describe("a file store, seen from the kernel,", function()
     if count("preadv2(", NOWAIT, "EOPNOTSUPP") > 0 then
       pending("the file system of /var/tmp refuses RWF_NOWAIT")
     end
-    assert.equal(1, count("preadv2(", NOWAIT, "EAGAIN"))
+    -- The question whether the file takes RWF_NOWAIT may have met nothing too.
+    assert.is_true(count("preadv2(", NOWAIT, "EAGAIN") >= 1)
+    assert.equal(0, count("preadv2(", NOWAIT, "= 4096"))
     assert.equal(1, count("preadv2(", "0, 0) = 4096"))
   end)
 
