@@ -162,6 +162,18 @@ describe("libiscsi's suite", function()
                      true)
     end
 
+    -- SBC-3 5.4: the first descriptor begins at the block that was asked for.
+    -- With 8 blocks to a physical one the suite asks for block 9 and expects
+    -- to be told of block 16.
+    function proof.next_block(_, failures, dev)
+      complains_only_of(failures, { "lba offset in first descriptor" })
+      local disk = guest.loop(dev, { block = false })
+      local bytes = guest.sh("sg_raw -r 24 %s 9e 12 00 00 00 00 00 00 00 09 "
+                             .. "00 00 00 18 00 00 2>&1", disk.sg)
+      assert.matches("00 00 00 14 00 00 00 00  00 00 00 00 00 00 00 09", bytes,
+                     1, true)
+    end
+
     -- SANITIZE outlives every reset where it lasts long enough.
     function proof.too_soon()
       local target = conformance.export { config = "zero", size = 4096 * MiB }
