@@ -5,6 +5,7 @@
  * every error included, is the business of lua/tcmu/, which knows the whole
  * truth; in doubt the answer is FAST_NOT.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "cmd.h"
@@ -15,9 +16,6 @@ enum {
   SCRATCH = 1 << 16,
   UNMAP_LIST = 8 + 16,          /* SBC-3 table 110: header, one descriptor */
 };
-
-/* Where VERIFY reads to; nobody looks at it. */
-static unsigned char scratch[SCRATCH];
 
 static void done(struct store_op *op, int rc)
 {
@@ -44,18 +42,27 @@ static bool prepare_write(struct cmd *c, struct store_op *op)
   return has_data(c) && !c->dev->read_only;
 }
 
+/* Where the VERIFYs of a shard read to: nobody looks at it. */
+static void *scratch(struct shard *s)
+{
+  if (!s->scratch)
+    s->scratch = malloc(SCRATCH);
+  return s->scratch;
+}
+
 /* The blocks can be read: they are.  Data that nothing was said of, and a range
  * that needs more iovecs than a command has, are Lua's. */
 static bool prepare_verify(struct cmd *c, struct store_op *op)
 {
+  void *to = scratch(c->dev->shard);
   uint64_t left = c->length;
   int n = 0;
 
-  if (!c->in_range || !left || c->data_len ||
+  if (!to || !c->in_range || !left || c->data_len ||
       left > CMD_IOV_INLINE * SCRATCH)
     return false;
   for (; left; left -= c->iov_inline[n++].iov_len) {
-    c->iov_inline[n].iov_base = scratch;
+    c->iov_inline[n].iov_base = to;
     c->iov_inline[n].iov_len = left < SCRATCH ? (size_t)left : SCRATCH;
   }
   op->verb = STORE_READ;

@@ -1,6 +1,8 @@
 /* shard.c - see shard.h. */
 #include "shard.h"
 
+#include <stdlib.h>
+
 #include "aio.h"
 #include "device.h"
 #include "state.h"
@@ -70,6 +72,7 @@ void shard_fini(struct shard *s)
   poll_close(&s->poller);
   uv_run(&s->loop, UV_RUN_DEFAULT);
   uv_loop_close(&s->loop);
+  free(s->scratch);
 }
 
 void shard_later(struct shard *s, struct job *j)

@@ -47,6 +47,7 @@ struct shard {
   bool stirred;                 /* a state's luv loop wants a turn */
   size_t memory_limit;          /* bytes for each Lua state; 0: none */
   bool no_fast_path;
+  void *scratch;                /* fast.c's, made when it is needed */
   bool third_party;             /* a device may have others read and written */
   struct peer *peer;            /* its end of what shards write to each other */
 };
