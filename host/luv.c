@@ -11,7 +11,7 @@
 #include "log.h"
 #include "resolve.h"
 #include "state.h"
-#include "watchdog.h"
+#include "step.h"
 
 struct luv {
   struct state *state;

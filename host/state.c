@@ -18,8 +18,8 @@
 #include "log.h"
 #include "luv.h"
 #include "message.h"
+#include "step.h"
 #include "task.h"
-#include "watchdog.h"
 
 enum {
   LARGE = 64 * 1024,            /* bytes: a block that may be refused */

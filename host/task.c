@@ -14,7 +14,7 @@
 #include "device.h"
 #include "log.h"
 #include "state.h"
-#include "watchdog.h"
+#include "step.h"
 
 enum {
   POOL_MAX = 256,               /* idle coroutines kept by one state */

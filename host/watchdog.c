@@ -1,9 +1,8 @@
 /* watchdog.c - see watchdog.h.
  *
- * Per thread there is a record: a step number that changes at every entry into
- * Lua and every return, and the coroutine that runs.  The watchdog's thread
- * compares; the signal handler, on the watched thread itself, sets the hook
- * only if the step still has the number that was judged.
+ * The watchdog's thread compares the records of the threads with what it saw
+ * before; the signal handler, on the watched thread itself, sets the hook only
+ * if the step still has the number that was judged.
  *
  * What this cannot stop: a C function that does not return, a __gc method and
  * a message handler of xpcall (Lua switches hooks off in both).
@@ -21,33 +20,20 @@
 
 #include "log.h"
 #include "state.h"
-
-struct watched {
-  struct watched *next;
-  pthread_t thread;
-  clockid_t cpu;
-  _Atomic unsigned long step;
-  _Atomic unsigned long target; /* the step that is to be stopped */
-  lua_State *_Atomic co;        /* NULL outside of Lua */
-  struct state *volatile state;
-  _Atomic unsigned patience;    /* budgets that this step may use */
-
-  unsigned long seen;           /* the watchdog's: step and CPU time then */
-  long long seen_ns;
-};
+#include "step.h"
 
 enum {
   TICK_MS = 10,
   IDLE_TICKS = 100,             /* without a step: the watchdog sleeps */
 };
 
-static __thread struct watched *self;
+__thread struct watched *watchdog_self;
+atomic_bool watchdog_awake;
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t poke = PTHREAD_COND_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct watched *threads;
-static atomic_bool awake;
 static _Atomic unsigned budget_ms = WATCHDOG_BUDGET_MS;
 
 static int signal_number(void)
@@ -79,7 +65,7 @@ void watchdog_push_reason(lua_State *L, const struct state *st,
  * a yield cannot.  An error stays armed until the step is over. */
 static void hook(lua_State *L, lua_Debug *ar)
 {
-  struct state *st = self->state;
+  struct state *st = watchdog_self->state;
 
   (void)ar;
   if (st->over_limit && !st->stop) {
@@ -106,20 +92,23 @@ static void arm(lua_State *co)
 
 void watchdog_short_of_memory(struct state *st)
 {
-  if (self && self->co && self->state == st) {
+  struct watched *w = watchdog_self;
+
+  if (w && w->co && w->state == st) {
     st->over_limit = true;
-    arm(self->co);
+    arm(w->co);
   }
 }
 
 static void on_signal(int sig)
 {
+  struct watched *w = watchdog_self;
   int saved = errno;
   lua_State *co;
 
   (void)sig;
-  if (self && (co = self->co) && self->step == self->target) {
-    self->state->stop = STOP_TIME;
+  if (w && (co = w->co) && w->step == w->target) {
+    w->state->stop = STOP_TIME;
     arm(co);
   }
   errno = saved;
@@ -166,11 +155,11 @@ static void *run(void *arg)
         moved = true;
     if (moved) {
       idle = 0;
-      awake = true;
+      watchdog_awake = true;
     } else if (++idle == IDLE_TICKS) {
-      awake = false;            /* one more tick, for an entry that missed it */
+      watchdog_awake = false;   /* one more tick, for an entry that missed it */
     } else if (idle > IDLE_TICKS) {
-      while (!awake)
+      while (!watchdog_awake)
         pthread_cond_wait(&poke, &mutex);
       idle = 0;
     }
@@ -199,16 +188,16 @@ static void start(void)
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-static void rouse(void)
+void watchdog_rouse(void)
 {
   pthread_once(&once, start);
   pthread_mutex_lock(&mutex);
-  awake = true;
+  watchdog_awake = true;
   pthread_cond_signal(&poke);
   pthread_mutex_unlock(&mutex);
 }
 
-static struct watched *enlist(void)
+struct watched *watchdog_enlist(void)
 {
   struct watched *w = calloc(1, sizeof(*w));
 
@@ -221,6 +210,7 @@ static struct watched *enlist(void)
   w->next = threads;
   threads = w;
   pthread_mutex_unlock(&mutex);
+  watchdog_self = w;
   return w;
 }
 
@@ -229,90 +219,40 @@ void watchdog_set_budget(unsigned ms)
   budget_ms = ms;
 }
 
-/* The step is the thread's own to write: a plain store is enough. */
-static void next_step(void)
-{
-  unsigned long step;
-
-  step = atomic_load_explicit(&self->step, memory_order_relaxed);
-  atomic_store_explicit(&self->step, step + 1, memory_order_relaxed);
-}
-
-/* The number first: a signal for the step before finds that it is over. */
-static void set_current(struct state *st, lua_State *co)
-{
-  next_step();
-  self->state = st;
-  atomic_store_explicit(&self->co, co, memory_order_relaxed);
-}
-
-struct watchdog_mark watchdog_enter(struct state *st, lua_State *co)
-{
-  struct watchdog_mark before = { .inside = st->inside, .stop = st->stop };
-
-  st->inside = true;
-  st->stop = STOP_NOT;
-  if (!self && !(self = enlist()))
-    return before;
-  before.co = self->co;
-  before.state = self->state;
-  atomic_store_explicit(&self->patience, st->patience, memory_order_relaxed);
-  set_current(st, co);
-  if (!atomic_load_explicit(&awake, memory_order_relaxed))
-    rouse();
-  return before;
-}
-
-enum watchdog_stop watchdog_leave(struct state *st,
-                                  struct watchdog_mark before)
-{
-  enum watchdog_stop stop;
-  lua_State *co;
-
-  if (self) {
-    co = self->co;
-    set_current(before.state, before.co);
-    if (st->stop || st->over_limit)
-      lua_sethook(co, NULL, 0, 0);
-  }
-  stop = st->stop;
-  st->stop = before.stop;
-  st->inside = before.inside;
-  st->over_limit = false;
-  return stop;
-}
-
 bool watchdog_stopping(void)
 {
-  return self && self->state && self->state->stop != STOP_NOT;
+  const struct watched *w = watchdog_self;
+
+  return w && w->state && w->state->stop != STOP_NOT;
 }
 
 lua_State *watchdog_switch(lua_State *co)
 {
+  struct watched *w = watchdog_self;
   lua_State *before;
 
-  if (!self || !self->state)
+  if (!w || !w->state)
     return NULL;
-  before = self->co;
-  atomic_store_explicit(&self->co, co, memory_order_relaxed);
-  if (self->state->stop || self->state->over_limit)
+  before = w->co;
+  atomic_store_explicit(&w->co, co, memory_order_relaxed);
+  if (w->state->stop || w->state->over_limit)
     arm(co);
   return before;
 }
 
 void watchdog_forget(void)
 {
-  struct watched **at;
+  struct watched *w = watchdog_self, **at;
 
-  if (!self)
+  if (!w)
     return;
   pthread_mutex_lock(&mutex);
   for (at = &threads; *at; at = &(*at)->next)
-    if (*at == self) {
-      *at = self->next;
+    if (*at == w) {
+      *at = w->next;
       break;
     }
   pthread_mutex_unlock(&mutex);
-  free(self);
-  self = NULL;
+  free(w);
+  watchdog_self = NULL;
 }

@@ -6,8 +6,8 @@
 #include "consumer.h"
 #include "device.h"
 #include "state.h"
+#include "step.h"
 #include "task.h"
-#include "watchdog.h"
 
 static void ignore(struct task *t, enum task_end how, lua_State *co)
 {
