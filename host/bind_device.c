@@ -46,10 +46,12 @@ void device_handle_revoke(struct device *d)
 }
 
 /* Replaces a registry reference by the value on top of the stack. */
-static void keep(lua_State *L, int *ref)
+static void keep(lua_State *L, struct device *d, int *ref)
 {
   luaL_unref(L, LUA_REGISTRYINDEX, *ref);
   *ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  d->binding = ++d->state->bindings;
+  task_pool_empty(d->state);
 }
 
 static void set_size(lua_State *L, struct device *d)
@@ -136,28 +138,28 @@ static void set_store(lua_State *L, struct device *d)
 
 static void set_dev(lua_State *L, struct device *d)
 {
-  keep(L, &d->dev_ref);
+  keep(L, d, &d->dev_ref);
 }
 
 static void set_self(lua_State *L, struct device *d)
 {
-  keep(L, &d->self_ref);
+  keep(L, d, &d->self_ref);
 }
 
 static void set_routes(lua_State *L, struct device *d)
 {
   luaL_checktype(L, 3, LUA_TTABLE);
-  keep(L, &d->routes_ref);
+  keep(L, d, &d->routes_ref);
 }
 
 static void set_read(lua_State *L, struct device *d)
 {
-  keep(L, &d->read_ref);
+  keep(L, d, &d->read_ref);
 }
 
 static void set_write(lua_State *L, struct device *d)
 {
-  keep(L, &d->write_ref);
+  keep(L, d, &d->write_ref);
 }
 
 /* A table of opcodes and who serves each: "ready", "store", "read" or "write";

@@ -170,11 +170,11 @@ static void go(struct cmd *c)
         return;
       break;
     case ROUTE_READ:
-      if (cmd_enter(c, d->read_ref))
+      if (cmd_enter(c))
         return;
       break;
     case ROUTE_WRITE:
-      if (cmd_enter(c, d->write_ref))
+      if (cmd_enter(c))
         return;
       break;
     }

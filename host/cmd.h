@@ -119,7 +119,7 @@ void cmd_to_lua(struct cmd *c);
 
 /* Enters the handler's read or write without its Lua dispatcher; false if the
  * command is not plain enough for that. */
-bool cmd_enter(struct cmd *c, int ref);
+bool cmd_enter(struct cmd *c);
 
 /* Lets Lua turn an errno of a store into sense, and finishes. */
 void cmd_store_error(struct cmd *c, int rc);

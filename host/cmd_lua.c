@@ -14,6 +14,11 @@
 
 enum { ATTENTION = 257 };       /* routes[] of a device, after the opcodes */
 
+/* What the coroutine of a command keeps for the next one of the same slot: all
+ * that a call needs, since fetching it from the registry costs most of what the
+ * way into Lua does. */
+enum { SELF = 1, COMMAND, ROUTES, READ, WRITE, KEPT = WRITE };
+
 /* Calls fail or store_error of the handler's program, whose arguments lie on
  * the stack: (status, sense bytes) is what the initiator gets. */
 static void lua_verdict(struct cmd *c, int nargs)
@@ -62,17 +67,17 @@ void cmd_store_error(struct cmd *c, int rc)
 
 /* Takes what Lua has returned; false, and a line in the log, if it is of no
  * use. */
-static bool take_reply(struct cmd *c, lua_State *co)
+static bool take_reply(struct cmd *c, lua_State *co, int nres)
 {
-  if (lua_gettop(co) < 1 || lua_isnil(co, 1)) {
+  if (!nres || lua_isnil(co, KEPT + 1)) {
     if (c->touched)
       c->moved = c->bidi_cnt ? c->bidi_len : c->data_len;
     return true;
   }
-  if (!buffer_reply(co, 1, c)) {
+  if (!buffer_reply(co, KEPT + 1, c)) {
     log_error(c->dev->name, "opcode %02x: a handler returns nothing, a string "
               "or a buffer of its own, not a %s", c->cdb[0],
-              luaL_typename(co, 1));
+              luaL_typename(co, KEPT + 1));
     return false;
   }
   if (c->exact && c->moved < c->data_len) {
@@ -92,7 +97,7 @@ static void answered(struct task *t, enum task_end how, lua_State *L)
   c->task = NULL;
   switch (how) {
   case TASK_OK:
-    if (take_reply(c, L))
+    if (take_reply(c, L, t->nres))
       cmd_finish(c, SCSI_GOOD);
     else
       cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
@@ -113,16 +118,40 @@ static void answered(struct task *t, enum task_end how, lua_State *L)
   }
 }
 
-static struct task *begin(struct cmd *c)
+/* Lets the coroutine keep what commands of this slot need. */
+__attribute__((noinline))
+static void furnish(struct task *t, struct cmd *c)
+{
+  const struct device *d = c->dev;
+  lua_State *co = t->co;
+
+  task_keep_nothing(t);
+  lua_rawgeti(co, LUA_REGISTRYINDEX, d->self_ref);
+  cmd_push(co, c);
+  lua_rawgeti(co, LUA_REGISTRYINDEX, d->routes_ref);
+  lua_rawgeti(co, LUA_REGISTRYINDEX, d->read_ref);
+  lua_rawgeti(co, LUA_REGISTRYINDEX, d->write_ref);
+  t->kept = KEPT;
+  t->kept_for = c;
+  t->kept_when = d->binding;
+}
+
+/* A task whose coroutine has all that is kept; NULL: the command is answered. */
+static inline struct task *begin(struct cmd *c)
 {
   struct device *d = c->dev;
+  struct task *t = task_reuse(d->state, d, c, answered, c);
 
-  c->task = task_new(d->state, d, c, answered, c);
-  if (c->task)
-    cmd_ud_renew(d->state->L, c);
-  else
+  if (!t) {
     cmd_finish(c, SCSI_TASK_SET_FULL);
-  return c->task;
+    return NULL;
+  }
+  c->task = t;
+  if (t->kept_for != c || t->kept_when != d->binding)
+    furnish(t, c);
+  if (c->swapped)
+    cmd_ud_renew(t->co, c);
+  return t;
 }
 
 void cmd_to_lua(struct cmd *c)
@@ -134,15 +163,13 @@ void cmd_to_lua(struct cmd *c)
   if (!t)
     return;
   co = t->co;
-  lua_rawgeti(co, LUA_REGISTRYINDEX, d->routes_ref);
-  lua_rawgeti(co, -1, d->attention ? ATTENTION : c->cdb[0] + 1);
-  lua_replace(co, -2);
-  lua_rawgeti(co, LUA_REGISTRYINDEX, d->self_ref);
-  cmd_push(co, c);
+  lua_rawgeti(co, ROUTES, d->attention ? ATTENTION : c->cdb[0] + 1);
+  lua_pushvalue(co, SELF);
+  lua_pushvalue(co, COMMAND);
   task_run(t, 2);
 }
 
-bool cmd_enter(struct cmd *c, int ref)
+bool cmd_enter(struct cmd *c)
 {
   struct device *d = c->dev;
   struct task *t;
@@ -157,9 +184,9 @@ bool cmd_enter(struct cmd *c, int ref)
   if (!t)
     return true;
   c->exact = !c->data_out;
-  lua_rawgeti(t->co, LUA_REGISTRYINDEX, ref);
-  lua_rawgeti(t->co, LUA_REGISTRYINDEX, d->self_ref);
-  cmd_push(t->co, c);
+  lua_pushvalue(t->co, c->data_out ? WRITE : READ);
+  lua_pushvalue(t->co, SELF);
+  lua_pushvalue(t->co, COMMAND);
   lua_pushinteger(t->co, (lua_Integer)c->offset);
   lua_pushinteger(t->co, (lua_Integer)c->length);
   task_run(t, 4);

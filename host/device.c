@@ -58,6 +58,7 @@ static void unref_all(struct device *d)
   luaL_unref(L, LUA_REGISTRYINDEX, d->write_ref);
   luaL_unref(L, LUA_REGISTRYINDEX, d->self_ref);
   luaL_unref(L, LUA_REGISTRYINDEX, d->store_ref);
+  task_pool_empty(d->state);
 }
 
 /* All that does not need the loop any more.  The end is reported last: the

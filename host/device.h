@@ -95,6 +95,7 @@ struct device {
   struct device **handle;       /* what Lua holds; revoked at the end */
   int handle_ref;
   int dev_ref, routes_ref, read_ref, write_ref, self_ref, store_ref;
+  uint64_t binding;             /* of those to it; another one if they change */
 
   struct cmd **by_id;           /* outstanding commands by cmd_id */
   uint32_t by_id_room;

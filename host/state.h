@@ -10,6 +10,7 @@
 #include <lua.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "shard.h"
 #include "watchdog.h"
@@ -35,6 +36,7 @@ struct state {
 
   struct task *idle;            /* pooled tasks with their coroutines */
   unsigned idle_count;
+  uint64_t bindings;            /* how often a device was bound to it */
   struct luv *luv;              /* NULL until luv is required */
 
   int program;                  /* registry: what tcmu.device.load returned */

@@ -4,6 +4,9 @@
  * well is entered again as it is; one that was cancelled is reset first; one
  * that failed is reset and dropped, since Lua may have left it with its hooks
  * switched off.
+ *
+ * Most commands end in the step in which they begin, so that one way through
+ * step() and end() decides what a command costs.
  */
 #include "task.h"
 
@@ -68,8 +71,26 @@ static void make_coroutine(struct task *t)
   st->inside = inside;
 }
 
+void task_keep_nothing(struct task *t)
+{
+  if (t->co)
+    lua_settop(t->co, 0);
+  t->kept = 0;
+  t->kept_for = NULL;
+}
+
 struct task *task_new(struct state *st, struct device *dev, struct cmd *cmd,
                       task_done *done, void *arg)
+{
+  struct task *t = task_reuse(st, dev, cmd, done, arg);
+
+  if (t && t->kept)
+    task_keep_nothing(t);
+  return t;
+}
+
+struct task *task_reuse(struct state *st, struct device *dev, struct cmd *cmd,
+                        task_done *done, void *arg)
 {
   struct task *t = st->idle;
 
@@ -97,6 +118,8 @@ static void drop_coroutine(struct task *t)
 {
   luaL_unref(t->state->L, LUA_REGISTRYINDEX, t->co_ref);
   t->co = NULL;
+  t->kept = 0;
+  t->kept_for = NULL;
 }
 
 static void put_back(struct task *t)
@@ -112,6 +135,15 @@ static void put_back(struct task *t)
   t->next_idle = st->idle;
   st->idle = t;
   st->idle_count++;
+}
+
+void task_pool_empty(struct state *st)
+{
+  struct task *t;
+
+  for (t = st->idle; t; t = t->next_idle)
+    if (t->kept)
+      task_keep_nothing(t);
 }
 
 void task_pool_free(struct state *st)
@@ -131,11 +163,11 @@ static unsigned patience(const struct task *t)
 {
   const struct device *d = t->dev;
 
-  return d->phase == DEVICE_OPENING || (d->held && !t->cmd) ? PATIENCE : 1;
+  return !t->cmd && (d->phase == DEVICE_OPENING || d->held) ? PATIENCE : 1;
 }
 
 /* Enters the coroutine: resumes it, or runs its pending <close> variables. */
-static int enter(struct task *t, bool resume, enum watchdog_stop *stopped)
+static inline int enter(struct task *t, bool resume, enum watchdog_stop *stopped)
 {
   struct task *before = running;
   struct watchdog_mark mark;
@@ -148,20 +180,19 @@ static int enter(struct task *t, bool resume, enum watchdog_stop *stopped)
               : lua_resetthread(t->co);
   *stopped = watchdog_leave(t->state, mark);
   running = before;
-  if (rc == LUA_YIELD)
-    lua_pop(t->co, nres);
+  t->nres = nres;
   return rc;
 }
 
-static void end(struct task *t, enum task_end how, lua_State *results)
+static inline void end(struct task *t, enum task_end how, lua_State *results)
 {
   if (t->listed)
     LIST_REMOVE(t, sibling);
   if (t->locks)
     wait_release_locks(t->dev, t);
   t->done(t, how, results);
-  if (t->co)
-    lua_settop(t->co, 0);
+  if (how == TASK_OK && t->nres)
+    lua_settop(t->co, t->kept);
   state_stir(t->state);
   put_back(t);
 }
@@ -217,18 +248,18 @@ static void fail(struct task *t, enum watchdog_stop stopped, const char *why)
   lua_settop(L, top);
 }
 
-static void step(struct task *t)
+static inline void step(struct task *t)
 {
   enum watchdog_stop stopped;
 
   t->started = true;
-  t->waiting = false;
-  t->disarm = t->hurry = NULL;
   switch (enter(t, true, &stopped)) {
   case LUA_OK:
+    t->nres -= t->kept;         /* Lua counts what lay there before */
     end(t, TASK_OK, t->co);
     return;
   case LUA_YIELD:
+    lua_pop(t->co, t->nres);
     if (t->waiting)
       state_stir(t->state);
     else
@@ -253,6 +284,7 @@ static void break_off(struct task *t)
               "cancelled: %s", text);
     drop_coroutine(t);
   }
+  task_keep_nothing(t);         /* the arguments, if it has not begun */
   end(t, TASK_CANCELLED, t->co);
 }
 
@@ -260,10 +292,13 @@ static void resume_job(struct job *j)
 {
   struct task *t = (struct task *)((char *)j - offsetof(struct task, job));
 
-  if (t->cancelled)
+  if (t->cancelled) {
     break_off(t);
-  else
-    step(t);
+    return;
+  }
+  t->waiting = false;
+  t->disarm = t->hurry = NULL;
+  step(t);
 }
 
 void task_run(struct task *t, int nargs)

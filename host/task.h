@@ -13,6 +13,10 @@
  * A wait that cannot be broken off, for a store that is at work on the task's
  * bytes or for the task's own children, delays the cancellation until it is
  * over: what a task holds, a range lock for instance, it holds that long.
+ *
+ * A starter who often calls with the same values may leave them at the bottom
+ * of the coroutine's stack, from where copying them costs least; see
+ * task_reuse().
  */
 #ifndef TASK_H
 #define TASK_H
@@ -31,8 +35,8 @@ enum task_end { TASK_OK, TASK_FAILED, TASK_CANCELLED };
 
 LIST_HEAD(task_list, task);
 
-/* Runs once per task.  `co` holds the results (TASK_OK), the error object and
- * a traceback or nil (TASK_FAILED), or nothing. */
+/* Runs once per task.  `co` holds t->nres results (TASK_OK), above what was
+ * kept, the error object and a traceback or nil (TASK_FAILED), or nothing. */
 typedef void task_done(struct task *t, enum task_end how, lua_State *co);
 
 struct task {
@@ -49,6 +53,11 @@ struct task {
   task_done *done;
   void *arg;                    /* the starter's */
   int nargs;                    /* values to resume with */
+  int nres;                     /* results of a task that has ended well */
+  int kept;                     /* values at the bottom of the stack that stay
+                                   there for the next task */
+  const void *kept_for;         /* the starter's: what they belong to */
+  uint64_t kept_when;           /* likewise */
   bool started, waiting, listed;
   bool cancelled;               /* ends as soon as its wait lets go of it */
   bool locks;                   /* has taken range locks, for no command */
@@ -65,6 +74,18 @@ struct task {
  * t->co and call task_run().  NULL: out of memory. */
 struct task *task_new(struct state *st, struct device *dev, struct cmd *cmd,
                       task_done *done, void *arg);
+
+/* The same, but the coroutine may still have t->kept values at the bottom of
+ * its stack that an earlier starter has left there.  Whoever puts some there
+ * sets `kept`, and kept_for and kept_when to know them again. */
+struct task *task_reuse(struct state *st, struct device *dev, struct cmd *cmd,
+                        task_done *done, void *arg);
+
+/* Empties the stack of such a coroutine. */
+void task_keep_nothing(struct task *t);
+
+/* The same for all that are idle: what they keep is out of date. */
+void task_pool_empty(struct state *st);
 
 /* Runs it now, as far as it goes without waiting.  `done` may be called. */
 void task_run(struct task *t, int nargs);

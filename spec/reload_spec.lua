@@ -41,6 +41,20 @@ describe("a reload", function()
     assert.equal("new 2", told(dev))
   end)
 
+  it("reaches every coroutine that has served a command before", function()
+    put [[on = { [0xC1] = function() tcmu.sleep(1) return "old" end }]]
+    local dev = open()
+    local function all_say(text)
+      local asked <const> = {}
+      for i = 1, 8 do asked[i] = dev:submit(ask()) end
+      for i = 1, 8 do assert.equal(text, dev:wait(asked[i]).data) end
+    end
+    all_say "old"
+    put [[on = { [0xC1] = function() tcmu.sleep(1) return "new" end }]]
+    assert.is_true(dev:reload())
+    all_say "new"
+  end)
+
   it("goes for every device of the handler, also those on other shards",
      function()
     local two <close> = sim.host { shards = 2 }

@@ -224,6 +224,86 @@ describe("a coroutine of a command", function()
   end)
 end)
 
+-- A coroutine that has served a command keeps what the next one of the same
+-- slot will need.
+describe("a coroutine that serves one command after the other", function()
+  local function opened(body)
+    local host <const> = sim.host()
+    local function add(name)
+      return assert(host:device(source(body), { name = name }))
+    end
+    return host, add
+  end
+
+  it("has self and cmd of the device that is asked", function()
+    local host <close>, add = opened [[
+      return cmd.dev.name .. (self.n or "") .. cmd:u8(1)]]
+    local a <const>, b <const> = add "a", add "b"
+    for i = 1, 5 do
+      assert.equal("a" .. i, a:cmd(vendor(0xC1, i)).data)
+      assert.equal("b" .. i, b:cmd(vendor(0xC1, i)).data)
+      assert.equal("b" .. i, b:cmd(vendor(0xC1, i)).data)
+    end
+  end)
+
+  it("has the cmd that is asked, whichever has waited before", function()
+    local dev <close> = device [[
+      if cmd:u8(1) % 3 > 0 then tcmu.sleep(cmd:u8(1) % 5) end
+      return tostring(cmd:u8(1))]]
+    for round = 0, 2 do
+      local asked <const> = {}
+      for i = 1, 40 do asked[i] = dev:submit(vendor(0xC1, round * 40 + i)) end
+      for i = 40, 1, -1 do
+        assert.equal(tostring(round * 40 + i), dev:wait(asked[i]).data)
+      end
+    end
+  end)
+
+  it("takes nothing of a reply along", function()
+    local dev <close> = device [[
+      if cmd:u8(1) == 0 then return "old", "older", "oldest" end
+      if cmd:u8(1) == 1 then return nil, "not meant" end]]
+    for _ = 1, 3 do
+      assert.equal("old", dev:cmd(vendor(0xC1, 0)).data)
+      for i = 1, 2 do
+        local r <const> = dev:cmd(vendor(0xC1, i), { data_in = 8 })
+        assert.is.good(r)
+        assert.equal(("\0"):rep(8), r.data)
+      end
+    end
+  end)
+
+  it("goes on after an error and after a cancellation", function()
+    local dev <close> = device [[
+      if cmd:u8(1) == 0 then error "wrong" end
+      if cmd:u8(1) == 1 then tcmu.sleep(1e6) end
+      return "fine"]]
+    for _ = 1, 3 do
+      assert.has.sense(dev:cmd(vendor(0xC1, 0)), scsi.INTERNAL_TARGET_FAILURE)
+      assert.has.sense(dev:cmd(vendor(0xC1, 1)),
+                       scsi.LOGICAL_UNIT_COMMUNICATION_TIME_OUT)
+      assert.equal("fine", dev:cmd(vendor(0xC1, 2)).data)
+    end
+  end)
+
+  it("lets go of self when its device is gone", function()
+    local host <close>, add = opened [[
+      kept.selves = kept.selves or setmetatable({}, { __mode = "k" })
+      kept.selves[self] = true
+      tcmu.sleep(1)
+      collectgarbage()
+      local n = 0
+      for _ in pairs(kept.selves) do n = n + 1 end
+      return tostring(n)]]
+    local stays <const>, goes <const> = add "stays", add "goes"
+    local asked <const> = {}
+    for i = 1, 4 do asked[i] = goes:submit(vendor(0xC1)) end
+    for i = 1, 4 do assert.equal("1", goes:wait(asked[i]).data) end
+    goes:close()
+    assert.equal("1", stays:cmd(vendor(0xC1)).data)
+  end)
+end)
+
 -- Each body runs in a plain interpreter and in a handler: the results have to
 -- be the same.
 describe("the coroutine library of a handler", function()
