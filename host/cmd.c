@@ -140,7 +140,7 @@ bool cmd_is_plain(const struct cmd *c)
          c->range.blocks <= c->dev->max_blocks;
 }
 
-/* What fast_submit() has made of an enlisted command; false: nothing. */
+/* What fast_submit() has made of a command; false: nothing. */
 static bool served(struct cmd *c, int rc)
 {
   switch (rc) {
@@ -148,6 +148,8 @@ static bool served(struct cmd *c, int rc)
     return false;
   case STORE_PENDING:
     c->dev->ops++;
+    if (!c->enlisted)
+      cmd_enlist(c);
     return true;
   case 0:
     stored(c);
@@ -220,7 +222,7 @@ static void renew(struct cmd *c, const struct ring_cmd *entry)
   c->token = entry->token;
   c->id = entry->id;
   c->zeroed = c->touched = c->exact = c->locks = c->held = false;
-  c->expired = c->orphaned = false;
+  c->expired = c->orphaned = c->enlisted = false;
   c->sense_len = 0;
   c->moved = c->with_sense = 0;
   c->iov = c->bidi = c->iov_inline;
@@ -229,11 +231,11 @@ static void renew(struct cmd *c, const struct ring_cmd *entry)
   c->first = NULL;
 }
 
-/* From now on the command can be found, and runs out of time. */
-static void enlist(struct cmd *c)
+void cmd_enlist(struct cmd *c)
 {
   struct device *d = c->dev;
 
+  c->enlisted = true;
   TAILQ_REMOVE(&d->free_cmds, c, link);
   TAILQ_INSERT_TAIL(&d->outstanding, c, link);
   d->by_id[c->id] = c;
@@ -255,24 +257,24 @@ static bool hold_range(struct cmd *c)
 }
 
 /* Serves a command that is not enlisted, if the store can do it and no lock is
- * in its way; false: it is enlisted now, and nothing else has happened. */
+ * in its way; false: nothing has happened. */
 static bool serve_at_once(struct cmd *c)
 {
   struct device *d = c->dev;
   int rc;
 
   if (d->route[c->cdb[0]] != ROUTE_STORE || d->attention ||
-      (c->data_out && !lock_table_empty(&d->locks))) {
-    enlist(c);
+      (c->data_out && !lock_table_empty(&d->locks)))
     return false;
-  }
   rc = fast_submit(c);
   if (rc == 0) {
     stored(c);
     cmd_answer(c, SCSI_GOOD);
     return true;
   }
-  enlist(c);
+  if (rc == FAST_NOT)
+    return false;
+  cmd_enlist(c);
   if (rc == STORE_PENDING)
     hold_range(c);
   return served(c, rc);
@@ -294,16 +296,19 @@ static void take(struct cmd *c, const struct ring_cmd *entry, int cdb_len)
       (entry->iov_cnt + entry->bidi_cnt && !take_data(c, entry))) {
     log_error(d->name, "the kernel sent a command whose parts lie outside of "
               "the shared memory; it is failed");
-    enlist(c);
+    cmd_enlist(c);
     cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
     return;
   }
   place(c);
   if (d->held) {
-    enlist(c);
+    cmd_enlist(c);
     c->held = true;
-  } else if (!serve_at_once(c) && hold_range(c)) {
-    go(c);
+  } else if (!serve_at_once(c)) {
+    if (hold_range(c))
+      go(c);
+    else
+      cmd_enlist(c);
   }
 }
 

@@ -4,8 +4,8 @@
  *              |
  *              +--> store, at once
  *
- * A command that the store answers at once is never enlisted: nobody could ask
- * for it.  A command is answered exactly once, and never while a store operation still
+ * A command that the store or Lua answers at once is never enlisted: nobody
+ * could ask for it.  A command is answered exactly once, and never while a store operation still
  * uses its data: the kernel gives the pages to another command the moment it
  * learns of the answer.  The range lock is held as long, so that a write that
  * was aborted or ran out of time cannot land after a newer one.
@@ -44,6 +44,7 @@ struct cmd {
   bool locks;                   /* its Lua code has taken range locks */
   bool held;                    /* has not begun: its device is held */
   bool expired, orphaned;
+  bool enlisted;                /* it waits, or is about to: can be found */
   bool swapped;                 /* its `data` is not the view at the moment */
   int sense_len;
   uint64_t moved;               /* bytes of Data-In that are valid */
@@ -77,6 +78,9 @@ void cmd_take(struct device *d, const struct ring_cmd *entry);
 
 /* Begins with a command that was held. */
 void cmd_resume(struct cmd *c);
+
+/* From now on the command can be found, and runs out of time. */
+void cmd_enlist(struct cmd *c);
 
 /* Answers a command that is not enlisted. */
 void cmd_answer(struct cmd *c, uint8_t status);
@@ -114,7 +118,8 @@ void cmd_stored(struct cmd *c, int rc);
 
 /* -- cmd_lua.c ------------------------------------------------------------- */
 
-/* Hands the command to Lua's general answer for its opcode. */
+/* Hands the command to Lua's general answer for its opcode.  It is enlisted on
+ * return, or over. */
 void cmd_to_lua(struct cmd *c);
 
 /* Enters the handler's read or write without its Lua dispatcher; false if the

@@ -76,15 +76,17 @@ void cmd_finish(struct cmd *c, uint8_t status)
 {
   struct device *d = c->dev;
 
-  if (!c->orphaned) {
-    d->by_id[c->id] = NULL;
+  if (!c->orphaned)
     cmd_answer(c, status);
-  }
-  TAILQ_REMOVE(&d->outstanding, c, link);
-  TAILQ_INSERT_HEAD(&d->free_cmds, c, link);
   lock_release(&d->locks, &c->lock);
   if (c->locks)
     wait_release_locks(d, c);
+  if (!c->enlisted)
+    return;
+  if (!c->orphaned)
+    d->by_id[c->id] = NULL;
+  TAILQ_REMOVE(&d->outstanding, c, link);
+  TAILQ_INSERT_HEAD(&d->free_cmds, c, link);
   if (TAILQ_EMPTY(&d->outstanding))
     device_quiet(d);
   hold_look(d);

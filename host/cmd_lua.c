@@ -154,6 +154,17 @@ static inline struct task *begin(struct cmd *c)
   return t;
 }
 
+/* While its first step runs nothing else of the shard does, so that nobody can
+ * ask for a command which ends in it. */
+static inline void run(struct task *t, int nargs)
+{
+  struct cmd *c = t->cmd;
+
+  task_run(t, nargs);
+  if (c->task && !c->enlisted)
+    cmd_enlist(c);
+}
+
 void cmd_to_lua(struct cmd *c)
 {
   struct device *d = c->dev;
@@ -166,7 +177,7 @@ void cmd_to_lua(struct cmd *c)
   lua_rawgeti(co, ROUTES, d->attention ? ATTENTION : c->cdb[0] + 1);
   lua_pushvalue(co, SELF);
   lua_pushvalue(co, COMMAND);
-  task_run(t, 2);
+  run(t, 2);
 }
 
 bool cmd_enter(struct cmd *c)
@@ -189,7 +200,7 @@ bool cmd_enter(struct cmd *c)
   lua_pushvalue(t->co, COMMAND);
   lua_pushinteger(t->co, (lua_Integer)c->offset);
   lua_pushinteger(t->co, (lua_Integer)c->length);
-  task_run(t, 4);
+  run(t, 4);
   return true;
 }
 
