@@ -17,7 +17,7 @@ enum { ATTENTION = 257 };       /* routes[] of a device, after the opcodes */
 /* What the coroutine of a command keeps for the next one of the same slot: all
  * that a call needs, since fetching it from the registry costs most of what the
  * way into Lua does. */
-enum { SELF = 1, COMMAND, ROUTES, READ, WRITE, KEPT = WRITE };
+enum { SELF = 1, COMMAND, ROUTES, READ, WRITE, REPLY };
 
 /* Calls fail or store_error of the handler's program, whose arguments lie on
  * the stack: (status, sense bytes) is what the initiator gets. */
@@ -69,15 +69,15 @@ void cmd_store_error(struct cmd *c, int rc)
  * use. */
 static bool take_reply(struct cmd *c, lua_State *co, int nres)
 {
-  if (!nres || lua_isnil(co, KEPT + 1)) {
+  if (!nres || lua_isnil(co, REPLY)) {
     if (c->touched)
       c->moved = c->bidi_cnt ? c->bidi_len : c->data_len;
     return true;
   }
-  if (!buffer_reply(co, KEPT + 1, c)) {
+  if (!buffer_reply(co, REPLY, c)) {
     log_error(c->dev->name, "opcode %02x: a handler returns nothing, a string "
               "or a buffer of its own, not a %s", c->cdb[0],
-              luaL_typename(co, KEPT + 1));
+              luaL_typename(co, REPLY));
     return false;
   }
   if (c->exact && c->moved < c->data_len) {
@@ -118,37 +118,35 @@ static void answered(struct task *t, enum task_end how, lua_State *L)
   }
 }
 
-/* Lets the coroutine keep what commands of this slot need. */
+/* A task for the command, whose coroutine has all that is kept; NULL: the
+ * command is answered. */
 __attribute__((noinline))
-static void furnish(struct task *t, struct cmd *c)
-{
-  const struct device *d = c->dev;
-  lua_State *co = t->co;
-
-  task_keep_nothing(t);
-  lua_rawgeti(co, LUA_REGISTRYINDEX, d->self_ref);
-  cmd_push(co, c);
-  lua_rawgeti(co, LUA_REGISTRYINDEX, d->routes_ref);
-  lua_rawgeti(co, LUA_REGISTRYINDEX, d->read_ref);
-  lua_rawgeti(co, LUA_REGISTRYINDEX, d->write_ref);
-  t->kept = KEPT;
-  t->kept_for = c;
-  t->kept_when = d->binding;
-}
-
-/* A task whose coroutine has all that is kept; NULL: the command is answered. */
-static inline struct task *begin(struct cmd *c)
+static struct task *furnish(struct cmd *c)
 {
   struct device *d = c->dev;
-  struct task *t = task_reuse(d->state, d, c, answered, c);
+  struct task *t = task_new(d->state, d, c, answered, c);
 
   if (!t) {
     cmd_finish(c, SCSI_TASK_SET_FULL);
     return NULL;
   }
+  lua_rawgeti(t->co, LUA_REGISTRYINDEX, d->self_ref);
+  cmd_push(t->co, c);
+  lua_rawgeti(t->co, LUA_REGISTRYINDEX, d->routes_ref);
+  lua_rawgeti(t->co, LUA_REGISTRYINDEX, d->read_ref);
+  lua_rawgeti(t->co, LUA_REGISTRYINDEX, d->write_ref);
+  task_keep(t, c, d->binding);
+  return t;
+}
+
+/* The same, mostly with what was there already. */
+static inline struct task *begin(struct cmd *c)
+{
+  struct task *t = task_again(c->dev->state, c, c->dev->binding);
+
+  if (!t && !(t = furnish(c)))
+    return NULL;
   c->task = t;
-  if (t->kept_for != c || t->kept_when != d->binding)
-    furnish(t, c);
   if (c->swapped)
     cmd_ud_renew(t->co, c);
   return t;

@@ -11,7 +11,7 @@
 #include "log.h"
 #include "resolve.h"
 #include "state.h"
-#include "step.h"
+#include "watchdog.h"
 
 struct luv {
   struct state *state;

@@ -18,8 +18,8 @@
 #include "log.h"
 #include "luv.h"
 #include "message.h"
-#include "step.h"
 #include "task.h"
+#include "watchdog.h"
 
 enum {
   LARGE = 64 * 1024,            /* bytes: a block that may be refused */
@@ -238,12 +238,6 @@ struct state *state_find(struct shard *s, const char *path)
     if (st->path && strcmp(st->path, path) == 0)
       return st;
   return NULL;
-}
-
-void state_stir(struct state *st)
-{
-  if (st->luv)
-    st->shard->stirred = true;
 }
 
 bool state_awaits_luv(const struct state *st)

@@ -61,7 +61,12 @@ void state_abandon_all(struct shard *s);
 
 /* Lua code of this state has run: its luv loop, if it has one, gets a turn in
  * the next shard_settle(), by state_turn_all(). */
-void state_stir(struct state *st);
+static inline void state_stir(struct state *st)
+{
+  if (st->luv)
+    st->shard->stirred = true;
+}
+
 void state_turn_all(struct shard *s);
 
 /* True while a handle or request of luv is active. */

@@ -1,9 +1,10 @@
-/* step.h - the two ends of a step: the watchdog's brackets around each entry
- * into a handler's code.
+/* step.h - the two ends of a step: the watchdog's brackets around an entry into
+ * a handler's code from the loop.
  *
  * Inline, since every command that Lua answers goes through both.  Per thread
  * there is a record: a step number that changes at every entry into Lua and
- * every return, and the coroutine that runs.  See watchdog.c for who reads it.
+ * every return into other Lua code, and the coroutine that runs.  See watchdog.c
+ * for who reads it.
  */
 #ifndef STEP_H
 #define STEP_H
@@ -31,23 +32,12 @@ struct watched {
   long long seen_ns;
 };
 
-/* What watchdog_enter() interrupts; for watchdog_leave(). */
-struct watchdog_mark {
-  lua_State *co;
-  struct state *state;
-  bool inside;
-  enum watchdog_stop stop;
-};
-
 /* This thread's record; NULL before its first step. */
 extern __thread struct watched *watchdog_self
   __attribute__((visibility("hidden")));
 
 /* The watchdog's thread looks. */
 extern atomic_bool watchdog_awake __attribute__((visibility("hidden")));
-
-/* Makes this thread's record; NULL: no memory. */
-struct watched *watchdog_enlist(void);
 
 /* Makes the watchdog's thread look again. */
 void watchdog_rouse(void);
@@ -65,46 +55,45 @@ static inline void step_switch(struct watched *w, struct state *st,
   atomic_store_explicit(&w->co, co, memory_order_relaxed);
 }
 
-/* Brackets one entry into a handler's code on this thread, on which its limits
- * apply; nests.  `co` is the coroutine that runs. */
-static inline struct watchdog_mark watchdog_enter(struct state *st,
-                                                  lua_State *co)
+/* Begins a step on this thread, in which the handler's limits apply; `co` is the
+ * coroutine that runs.  False: other Lua code is running, or this is the
+ * thread's first step; see watchdog_enter(). */
+static inline bool step_begin(struct state *st, lua_State *co)
 {
-  struct watchdog_mark before = { .inside = st->inside, .stop = st->stop };
   struct watched *w = watchdog_self;
 
+  if (!w || atomic_load_explicit(&w->co, memory_order_relaxed))
+    return false;
   st->inside = true;
-  st->stop = STOP_NOT;
-  if (!w && !(w = watchdog_enlist()))
-    return before;
-  before.co = atomic_load_explicit(&w->co, memory_order_relaxed);
-  before.state = w->state;
   atomic_store_explicit(&w->patience, st->patience, memory_order_relaxed);
   step_switch(w, st, co);
   if (!atomic_load_explicit(&watchdog_awake, memory_order_relaxed))
     watchdog_rouse();
-  return before;
+  return true;
 }
 
-/* Takes what watchdog_enter() had returned; why the step was stopped. */
-static inline enum watchdog_stop watchdog_leave(struct state *st,
-                                                struct watchdog_mark before)
+/* Takes the stop, if there was one, out of the coroutine and returns why. */
+static inline enum watchdog_stop step_settle(struct state *st, lua_State *co)
+{
+  enum watchdog_stop stop = st->stop;
+
+  if (stop || st->over_limit) {
+    lua_sethook(co, NULL, 0, 0);
+    st->stop = STOP_NOT;
+    st->over_limit = false;
+  }
+  return stop;
+}
+
+/* Ends it; returns why it was stopped. */
+static inline enum watchdog_stop step_end(struct state *st)
 {
   struct watched *w = watchdog_self;
-  enum watchdog_stop stop;
-  lua_State *co;
+  lua_State *co = atomic_load_explicit(&w->co, memory_order_relaxed);
 
-  if (w) {
-    co = atomic_load_explicit(&w->co, memory_order_relaxed);
-    step_switch(w, before.state, before.co);
-    if (st->stop || st->over_limit)
-      lua_sethook(co, NULL, 0, 0);
-  }
-  stop = st->stop;
-  st->stop = before.stop;
-  st->inside = before.inside;
-  st->over_limit = false;
-  return stop;
+  atomic_store_explicit(&w->co, NULL, memory_order_relaxed);
+  st->inside = false;
+  return step_settle(st, co);
 }
 
 #endif

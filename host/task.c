@@ -71,7 +71,7 @@ static void make_coroutine(struct task *t)
   st->inside = inside;
 }
 
-void task_keep_nothing(struct task *t)
+static void keep_nothing(struct task *t)
 {
   if (t->co)
     lua_settop(t->co, 0);
@@ -79,18 +79,15 @@ void task_keep_nothing(struct task *t)
   t->kept_for = NULL;
 }
 
-struct task *task_new(struct state *st, struct device *dev, struct cmd *cmd,
-                      task_done *done, void *arg)
+void task_keep(struct task *t, const void *kept_for, uint64_t kept_when)
 {
-  struct task *t = task_reuse(st, dev, cmd, done, arg);
-
-  if (t && t->kept)
-    task_keep_nothing(t);
-  return t;
+  t->kept = lua_gettop(t->co);
+  t->kept_for = kept_for;
+  t->kept_when = kept_when;
 }
 
-struct task *task_reuse(struct state *st, struct device *dev, struct cmd *cmd,
-                        task_done *done, void *arg)
+struct task *task_new(struct state *st, struct device *dev, struct cmd *cmd,
+                      task_done *done, void *arg)
 {
   struct task *t = st->idle;
 
@@ -102,6 +99,8 @@ struct task *task_reuse(struct state *st, struct device *dev, struct cmd *cmd,
   }
   if (!t->co)
     make_coroutine(t);
+  if (t->kept)
+    keep_nothing(t);
   t->dev = dev;
   t->cmd = cmd;
   t->done = done;
@@ -110,7 +109,6 @@ struct task *task_reuse(struct state *st, struct device *dev, struct cmd *cmd,
   t->started = t->waiting = t->listed = t->locks = t->cancelled = false;
   t->awaited = false;
   t->disarm = t->hurry = NULL;
-  t->wait = NULL;
   return t;
 }
 
@@ -143,7 +141,7 @@ void task_pool_empty(struct state *st)
 
   for (t = st->idle; t; t = t->next_idle)
     if (t->kept)
-      task_keep_nothing(t);
+      keep_nothing(t);
 }
 
 void task_pool_free(struct state *st)
@@ -166,21 +164,42 @@ static unsigned patience(const struct task *t)
   return !t->cmd && (d->phase == DEVICE_OPENING || d->held) ? PATIENCE : 1;
 }
 
-/* Enters the coroutine: resumes it, or runs its pending <close> variables. */
-static inline int enter(struct task *t, bool resume, enum watchdog_stop *stopped)
+/* Resumes the coroutine, or runs its pending <close> variables, whatever else
+ * is running. */
+__attribute__((noinline))
+static int enter(struct task *t, bool resume, enum watchdog_stop *stopped)
 {
   struct task *before = running;
   struct watchdog_mark mark;
-  int nres = 0, rc;
+  int rc;
 
   running = t;
-  t->state->patience = patience(t);
   mark = watchdog_enter(t->state, t->co);
-  rc = resume ? lua_resume(t->co, NULL, t->nargs, &nres)
+  rc = resume ? lua_resume(t->co, NULL, t->nargs, &t->nres)
               : lua_resetthread(t->co);
   *stopped = watchdog_leave(t->state, mark);
   running = before;
-  t->nres = nres;
+  return rc;
+}
+
+static int reset(struct task *t, enum watchdog_stop *stopped)
+{
+  t->state->patience = patience(t);
+  return enter(t, false, stopped);
+}
+
+/* From the loop nearly always: then no Lua code is running. */
+static inline int resume(struct task *t, enum watchdog_stop *stopped)
+{
+  int rc;
+
+  t->state->patience = patience(t);
+  if (!step_begin(t->state, t->co))
+    return enter(t, true, stopped);
+  running = t;
+  rc = lua_resume(t->co, NULL, t->nargs, &t->nres);
+  running = NULL;
+  *stopped = step_end(t->state);
   return rc;
 }
 
@@ -221,6 +240,7 @@ static void push_error(struct task *t, lua_State *L)
 /* `stopped`: the reason is the host's own, or else the error object lies on
  * t->co.  Lua leaves a coroutine without hooks if one of them has raised: its
  * <close> variables could not be stopped and do not run. */
+__attribute__((cold))
 static void fail(struct task *t, enum watchdog_stop stopped, const char *why)
 {
   lua_State *L = t->state->L;
@@ -242,18 +262,18 @@ static void fail(struct task *t, enum watchdog_stop stopped, const char *why)
     lua_pushnil(L);
   }
   if (!stopped || lua_status(t->co) == LUA_YIELD)
-    enter(t, false, &again);
+    reset(t, &again);
   drop_coroutine(t);
   end(t, TASK_FAILED, L);
   lua_settop(L, top);
 }
 
-static inline void step(struct task *t)
+static void step(struct task *t)
 {
   enum watchdog_stop stopped;
 
   t->started = true;
-  switch (enter(t, true, &stopped)) {
+  switch (resume(t, &stopped)) {
   case LUA_OK:
     t->nres -= t->kept;         /* Lua counts what lay there before */
     end(t, TASK_OK, t->co);
@@ -277,14 +297,14 @@ static void break_off(struct task *t)
   enum watchdog_stop stopped;
   const char *text;
 
-  if (t->started && enter(t, false, &stopped) != LUA_OK) {
+  if (t->started && reset(t, &stopped) != LUA_OK) {
     text = lua_type(t->co, -1) == LUA_TSTRING ? lua_tostring(t->co, -1)
                                               : luaL_typename(t->co, -1);
     log_error(t->dev->name, "in a <close> variable of something that was "
               "cancelled: %s", text);
     drop_coroutine(t);
   }
-  task_keep_nothing(t);         /* the arguments, if it has not begun */
+  keep_nothing(t);         /* the arguments, if it has not begun */
   end(t, TASK_CANCELLED, t->co);
 }
 

@@ -16,7 +16,7 @@
  *
  * A starter who often calls with the same values may leave them at the bottom
  * of the coroutine's stack, from where copying them costs least; see
- * task_reuse().
+ * task_again().
  */
 #ifndef TASK_H
 #define TASK_H
@@ -24,11 +24,11 @@
 #include <lua.h>
 
 #include "shard.h"
+#include "state.h"
 #include "timer.h"
 
 struct cmd;
 struct device;
-struct state;
 struct task;
 
 enum task_end { TASK_OK, TASK_FAILED, TASK_CANCELLED };
@@ -54,10 +54,9 @@ struct task {
   void *arg;                    /* the starter's */
   int nargs;                    /* values to resume with */
   int nres;                     /* results of a task that has ended well */
-  int kept;                     /* values at the bottom of the stack that stay
-                                   there for the next task */
-  const void *kept_for;         /* the starter's: what they belong to */
-  uint64_t kept_when;           /* likewise */
+  int kept;                     /* values that stay at the bottom of the stack */
+  const void *kept_for;         /* not NULL if any are; see task_keep() */
+  uint64_t kept_when;
   bool started, waiting, listed;
   bool cancelled;               /* ends as soon as its wait lets go of it */
   bool locks;                   /* has taken range locks, for no command */
@@ -75,16 +74,25 @@ struct task {
 struct task *task_new(struct state *st, struct device *dev, struct cmd *cmd,
                       task_done *done, void *arg);
 
-/* The same, but the coroutine may still have t->kept values at the bottom of
- * its stack that an earlier starter has left there.  Whoever puts some there
- * sets `kept`, and kept_for and kept_when to know them again. */
-struct task *task_reuse(struct state *st, struct device *dev, struct cmd *cmd,
-                        task_done *done, void *arg);
+/* Leaves the values that lie on the stack of a new task there when it has ended
+ * well: task_again() finds them by two numbers of the starter's. */
+void task_keep(struct task *t, const void *kept_for, uint64_t kept_when);
 
-/* Empties the stack of such a coroutine. */
-void task_keep_nothing(struct task *t);
+/* The same task once more, for the device, command and starter that it had,
+ * with what it keeps; NULL: another one is to be made. */
+static inline struct task *task_again(struct state *st, const void *kept_for,
+                                      uint64_t kept_when)
+{
+  struct task *t = st->idle;
 
-/* The same for all that are idle: what they keep is out of date. */
+  if (!t || t->kept_for != kept_for || t->kept_when != kept_when)
+    return NULL;
+  st->idle = t->next_idle;
+  st->idle_count--;
+  return t;
+}
+
+/* What idle tasks keep is out of date. */
 void task_pool_empty(struct state *st);
 
 /* Runs it now, as far as it goes without waiting.  `done` may be called. */

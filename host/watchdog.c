@@ -197,7 +197,7 @@ void watchdog_rouse(void)
   pthread_mutex_unlock(&mutex);
 }
 
-struct watched *watchdog_enlist(void)
+static struct watched *enlist(void)
 {
   struct watched *w = calloc(1, sizeof(*w));
 
@@ -210,7 +210,6 @@ struct watched *watchdog_enlist(void)
   w->next = threads;
   threads = w;
   pthread_mutex_unlock(&mutex);
-  watchdog_self = w;
   return w;
 }
 
@@ -219,11 +218,45 @@ void watchdog_set_budget(unsigned ms)
   budget_ms = ms;
 }
 
+struct watchdog_mark watchdog_enter(struct state *st, lua_State *co)
+{
+  struct watchdog_mark before = { .inside = st->inside, .stop = st->stop };
+
+  st->inside = true;
+  st->stop = STOP_NOT;
+  if (!watchdog_self && !(watchdog_self = enlist()))
+    return before;
+  before.co = watchdog_self->co;
+  before.state = watchdog_self->state;
+  atomic_store_explicit(&watchdog_self->patience, st->patience,
+                        memory_order_relaxed);
+  step_switch(watchdog_self, st, co);
+  if (!watchdog_awake)
+    watchdog_rouse();
+  return before;
+}
+
+enum watchdog_stop watchdog_leave(struct state *st,
+                                  struct watchdog_mark before)
+{
+  enum watchdog_stop stop = STOP_NOT;
+  lua_State *co;
+
+  if (watchdog_self) {
+    co = watchdog_self->co;
+    step_switch(watchdog_self, before.state, before.co);
+    stop = step_settle(st, co);
+  }
+  st->stop = before.stop;
+  st->inside = before.inside;
+  return stop;
+}
+
 bool watchdog_stopping(void)
 {
   const struct watched *w = watchdog_self;
 
-  return w && w->state && w->state->stop != STOP_NOT;
+  return w && w->co && w->state->stop != STOP_NOT;
 }
 
 lua_State *watchdog_switch(lua_State *co)
@@ -231,7 +264,7 @@ lua_State *watchdog_switch(lua_State *co)
   struct watched *w = watchdog_self;
   lua_State *before;
 
-  if (!w || !w->state)
+  if (!w || !w->co)
     return NULL;
   before = w->co;
   atomic_store_explicit(&w->co, co, memory_order_relaxed);

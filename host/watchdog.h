@@ -4,8 +4,7 @@
  * running and the thread has used more CPU time than the budget, it gets a
  * signal, whose handler sets a hook on the coroutine that runs; the hook
  * yields, so that the step ends with its stack intact even under pcall.
- * Between commands, and while all shards are idle, it costs nothing.  Who
- * enters a handler's code does it between the two calls of step.h.
+ * Between commands, and while all shards are idle, it costs nothing.
  */
 #ifndef WATCHDOG_H
 #define WATCHDOG_H
@@ -22,6 +21,20 @@ void watchdog_set_budget(unsigned ms);
 
 /* Why a step was stopped. */
 enum watchdog_stop { STOP_NOT, STOP_TIME, STOP_MEMORY };
+
+/* Brackets one entry into a handler's code on this thread, on which its limits
+ * apply; nests.  `co` is the coroutine that runs.  watchdog_leave() takes what
+ * watchdog_enter() had returned.  For entries from the loop step.h has the same
+ * at less cost. */
+struct watchdog_mark {
+  lua_State *co;
+  struct state *state;
+  bool inside;
+  enum watchdog_stop stop;
+};
+struct watchdog_mark watchdog_enter(struct state *st, lua_State *co);
+enum watchdog_stop watchdog_leave(struct state *st,
+                                  struct watchdog_mark before);
 
 /* Pushes a sentence about it. */
 void watchdog_push_reason(lua_State *L, const struct state *st,

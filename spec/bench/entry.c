@@ -37,13 +37,13 @@ static void by_task(struct device *d, uint64_t i)
 static void by_pcall(struct device *d, uint64_t i)
 {
   lua_State *L = d->state->L;
-  struct watchdog_mark mark;
 
   push_call(L, d, i);
-  mark = watchdog_enter(d->state, L);
+  if (!step_begin(d->state, L))
+    return;
   if (lua_pcall(L, 2, 0, 0) != LUA_OK)
     lua_pop(L, 1);
-  watchdog_leave(d->state, mark);
+  step_end(d->state);
 }
 
 /* shard:entries(id, by, count): enters the handler's answer to opcode 00h by
