@@ -5,7 +5,7 @@
 
 local alua = require "tcmu.alua"
 local devs = require "tcmu.dev"
-local dispatch = require "tcmu.dispatch"
+local routes = require "tcmu.routes"
 local scsi = require "tcmu.scsi"
 
 local change = {}
@@ -61,7 +61,7 @@ end
 -- What port groups there are decides which commands there are.
 function change.alua(dev, fields)
   alua.set(dev, fields)
-  dev.handle():set("routes", dispatch.routes(dev))
+  dev.handle():set("routes", routes.of(dev))
   devs.tell_designators(dev)
 end
 

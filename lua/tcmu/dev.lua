@@ -10,6 +10,7 @@ local core = require "tcmu.core"
 local dispatch = require "tcmu.dispatch"
 local limits = require "tcmu.limits"
 local option = require "tcmu.option"
+local routes = require "tcmu.routes"
 local vpd = require "tcmu.vpd"
 require "tcmu.command"              -- its split is the stand-in's too
 
@@ -209,7 +210,7 @@ end
 --- Tells C what depends on the handler, all of it between two commands.
 function devs.publish_handler(dev, handle)
   local h <const> = dev.handler
-  local routes <const> = dispatch.routes(dev)
+  local its_routes <const> = routes.of(dev)
   local shortcuts <const> = dispatch.shortcuts(dev)
   local most <const> = limits.of(dev)
   handle:set("max_blocks", most.transfer)
@@ -219,7 +220,7 @@ function devs.publish_handler(dev, handle)
   handle:set("has_flush", h.flush ~= nil)
   handle:set("read", h.read)
   handle:set("write", h.write)
-  handle:set("routes", routes)
+  handle:set("routes", its_routes)
   handle:set("shortcuts", shortcuts)
   devs.tell_designators(dev)
 end

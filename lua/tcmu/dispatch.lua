@@ -1,8 +1,8 @@
 --- Who answers a command: the handler, the device kind, or nobody.
 --
--- For every device a table of 256 functions is made, one per opcode (and one
--- for commands that meet a unit attention or a device that is not ready), which
--- C calls as f(self, cmd).
+-- A device has a table of 256 functions, one per opcode (and one for commands
+-- that meet a unit attention or a device that is not ready), which C calls as
+-- f(self, cmd).
 -- Replies are cut to the CDB's allocation length here, so that neither
 -- handlers nor kinds have to.
 
@@ -100,9 +100,10 @@ local function actions_of(dev, opcode)
   return actions
 end
 
-local function attention(dev, routes)
-  local passes <const> = dev.kind.passes_attention or PASSES_ATTENTION
+local function attention(kind, routes)
+  local passes <const> = kind.passes_attention or PASSES_ATTENTION
   return function(self, cmd)
+    local dev <const> = cmd.dev
     if not passes[cmd.opcode] then
       local raised = dev.attention
       if raised then
@@ -115,7 +116,8 @@ local function attention(dev, routes)
   end
 end
 
---- The table of a device: routes[opcode + 1] = function(self, cmd).
+--- The table of a device: routes[opcode + 1] = function(self, cmd).  It serves
+--- every device of the handler that has the same commands: see tcmu.routes.
 function dispatch.routes(dev)
   local routes = {}
   for opcode = 0, 255 do
@@ -129,7 +131,7 @@ function dispatch.routes(dev)
     end
     routes[opcode + 1] = answer
   end
-  routes[ATTENTION] = attention(dev, routes)
+  routes[ATTENTION] = attention(dev.kind, routes)
   return routes
 end
 

@@ -24,14 +24,8 @@ local COMPARE_BLOCKS <const> = 255
 -- WRITE ATOMIC goes to the store in one operation.
 local ATOMIC_BYTES <const> = 1 << 20
 
---- The limits of a device: `transfer`, `unmap_blocks`, `unmap_descriptors`,
--- `unmap_granularity`, `write_same`, `compare`, `atomic`.  Those of UNMAP
--- are 0 where there is no UNMAP.
-function limits.of(dev)
-  local known = dev.limits
-  if known then return known end
-  local unmap <const> = dev.can.unmap
-  known = {
+local function make(dev, unmap)
+  return {
     transfer = dev.max_sectors,
     unmap_blocks = unmap and UNMAP_BLOCKS or 0,
     unmap_descriptors = unmap and UNMAP_DESCRIPTORS or 0,
@@ -42,7 +36,21 @@ function limits.of(dev)
     atomic = math.min(math.max(1, ATOMIC_BYTES // dev.block_size),
                       dev.max_sectors),
   }
-  dev.limits = known
+end
+
+local made = {}                     -- devices that are alike share a table
+
+--- The limits of a device: `transfer`, `unmap_blocks`, `unmap_descriptors`,
+-- `unmap_granularity`, `write_same`, `compare`, `atomic`.  Those of UNMAP
+-- are 0 where there is no UNMAP.
+function limits.of(dev)
+  local known = dev.limits
+  if known then return known end
+  local unmap <const> = dev.can.unmap or false
+  local key <const> = ("%d %d %s"):format(dev.block_size, dev.max_sectors,
+                                          unmap)
+  known = made[key] or make(dev, unmap)
+  made[key], dev.limits = known, known
   return known
 end
 
