@@ -326,7 +326,7 @@ describe("EXTENDED COPY between two devices", function()
 
     it("when it goes on in the background and its device is removed", function()
       write(a, 0, "HANG" .. ("a"):rep(BLOCK - 4))
-      list = lists.lid4(target(a) .. target(b), segment(0, 1, 1, 0, 0), 1, true)
+      list = lists.lid4(target(a) .. target(b), segment(0, 1, 1, 0, 0), 1, 1)
       assert.is.good(a:cmd(make.extended_copy_lid4 { length = #list }, list))
       for _ = 1, 20 do
         a.shard:turn(false)
@@ -354,7 +354,7 @@ describe("EXTENDED COPY between two devices", function()
       write(a, 0, "HANG" .. ("a"):rep(BLOCK - 4))
       local function background(id)
         list = lists.lid4(target(a) .. target(b), segment(0, 1, 1, 0, 0), id,
-                          true)
+                          1)
         return a:cmd(make.extended_copy_lid4 { length = #list }, list)
       end
       local function state(id)
@@ -372,7 +372,7 @@ describe("EXTENDED COPY between two devices", function()
     it("when it goes on in the background and its device is reset", function()
       write(a, 0, "MARK" .. ("a"):rep(BLOCK - 4))
       local one = segment(0, 1, 1, 0, 0)
-      list = lists.lid4(target(a) .. target(b), one .. one .. one, 3, true)
+      list = lists.lid4(target(a) .. target(b), one .. one .. one, 3, 1)
       assert.is.good(a:cmd(make.extended_copy_lid4 { length = #list }, list))
       a:abort()
       local told

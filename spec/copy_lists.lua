@@ -31,11 +31,13 @@ function lists.lid1(targets, segments, id, usage)
                      #segments, 0) .. targets .. segments
 end
 
---- The list of EXTENDED COPY (LID4).
-function lists.lid4(targets, segments, id, immed)
-  return string.pack(">BBI2c11BBc3I4c18I2I2I2", 1, 0, 32, ("\0"):rep(11),
-                     immed and 2 or 0, 0xFF, "\0\0\0", id, ("\0"):rep(18),
-                     #targets, #segments, 0) .. targets .. segments
+--- The list of EXTENDED COPY (LID4).  `flags` is byte 15: 1 is IMMED, 2 G_SENSE
+--- (SPC-4 table 105).
+function lists.lid4(targets, segments, id, flags, usage)
+  return string.pack(">BBI2c11BBc3I4c18I2I2I2", 1, (usage or 0) << 3, 32,
+                     ("\0"):rep(11), flags or 0, 0xFF, "\0\0\0", id,
+                     ("\0"):rep(18), #targets, #segments, 0)
+         .. targets .. segments
 end
 
 --- `n` blocks that are all different.

@@ -10,6 +10,8 @@ local BLOCKS <const> = 8192
 local segment <const>, numbered <const> = lists.segment, lists.numbered
 local lid1 <const>, lid4 <const> = lists.lid1, lists.lid4
 local COPY_ABORTED <const> = sense.new(0x0A, 0, 0)
+local IMMED <const>, G_SENSE <const> = 1, 2     -- of LID4
+local HOLD <const>, RESERVED <const>, NO_ID <const> = 0, 1, 3  -- LIST ID USAGE
 
 describe("EXTENDED COPY", function()
   local dev, designators
@@ -135,14 +137,14 @@ describe("EXTENDED COPY", function()
     end
     assert.has.sense(status(1), scsi.INVALID_FIELD_IN_CDB, 2)
     assert.is.good(copy(lid1(target(), segment(0, 0, 3, 0, 10), 1)))
-    assert.is.good(copy(lid1(target(), segment(0, 0, 3, 0, 10), 2, 3)))
+    assert.is.good(copy(lid1(target(), segment(0, 0, 3, 0, 10), 0, NO_ID)))
     assert.equal(string.pack(">I4BI2BI4", 8, 1, 1, 0, 3 * BLOCK),
                  status(1).data)
     assert.has.sense(status(1), scsi.INVALID_FIELD_IN_CDB, 2)
-    assert.has.sense(status(2), scsi.INVALID_FIELD_IN_CDB, 2)
+    assert.has.sense(status(0), scsi.INVALID_FIELD_IN_CDB, 2)
 
     assert.is.good(copy(lid4(target(), segment(0, 0, 3, 0, 10), 0x12345678,
-                             true), "extended_copy_lid4"))
+                             IMMED), "extended_copy_lid4"))
     dev:run(function() return false end)
     local r = dev:cmd(make.receive_copy_status_lid4 {
       list_identifier = 0x12345678, length = 64 })
@@ -152,6 +154,51 @@ describe("EXTENDED COPY", function()
     assert.equal(3 * BLOCK, (string.unpack(">I8", r.data, 17)))
   end)
 
+  it("refuses list identifiers and flags that mean nothing", function()
+    local what = target()
+    local one = segment(0, 0, 1, 0, 10)
+    local function refused(list, command, byte, bit)
+      local r = copy(list, command)
+      assert.has.sense(r, scsi.INVALID_FIELD_IN_PARAMETER_LIST)
+      assert.same({ byte = byte, bit = bit, cdb = false }, r.sense.pointer)
+    end
+    refused(lid1(what, one, 1, RESERVED), nil, 1, 4)
+    refused(lid1(what, one, 1, NO_ID), nil, 0)
+    refused(lid4(what, one, 1, 0, RESERVED), "extended_copy_lid4", 1, 4)
+    refused(lid4(what, one, 1, 0, NO_ID), "extended_copy_lid4", 20)
+    -- The kernel passes no sense data with GOOD, which G_SENSE asks for.
+    refused(lid4(what, one, 1, G_SENSE), "extended_copy_lid4", 15, 1)
+    -- SPC-4 6.4.2 says "in CDB" of these two, though they are not there.
+    for _, list in ipairs { lid4(what, one, 1, IMMED | G_SENSE),
+                            lid4(what, one, 0, IMMED, NO_ID) } do
+      assert.has.sense(copy(list, "extended_copy_lid4"),
+                       scsi.INVALID_FIELD_IN_CDB)
+    end
+  end)
+
+  it("is answered before it is done only if that is asked for", function()
+    local function status_after(flags)
+      dev:close()
+      open [[=slow
+        local tcmu = require "tcmu"
+        return tcmu.handler { name = "slow",
+          open = function(dev) return { bytes = tcmu.buffer(dev.size) } end,
+          read = function(self, cmd, offset, n)
+            tcmu.sleep(1000)
+            cmd.data:copy(0, self.bytes, offset, n)
+          end,
+          write = function(self, cmd, offset, n)
+            self.bytes:copy(offset, cmd.data, 0, n)
+          end }]]
+      assert.is.good(copy(lid4(target(), segment(0, 0, 1, 0, 10), 5, flags,
+                               HOLD), "extended_copy_lid4"))
+      return dev:cmd(make.receive_copy_status_lid4 {
+        list_identifier = 5, length = 64 }).data:byte(6)
+    end
+    assert.equal(0x01, status_after(0))         -- completed
+    assert.equal(0x12, status_after(IMMED))     -- in the background
+  end)
+
   it("tells what it can do", function()
     local r = dev:cmd(make.receive_copy_operating_parameters { length = 255 })
     assert.equal(#r.data - 4, (string.unpack(">I4", r.data)))
@@ -159,5 +206,7 @@ describe("EXTENDED COPY", function()
     assert.same({ 8, 64, 8 * 32 + 64 * 28, 0xFFFF * BLOCK },
                 { targets, segments, list, most })
     assert.equal("\2\x02\xE4", r.data:sub(44))
+    -- SNLID, and with it TOTAL CONCURRENT COPIES.
+    assert.same({ 1, 16 }, { r.data:byte(5), (string.unpack(">I2", r.data, 35)) })
   end)
 end)

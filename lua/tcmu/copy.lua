@@ -163,7 +163,7 @@ function copy.operating_parameters(_, cmd)
   local most <const> = copy_list.limits
   local dev <const> = cmd.dev
   return string.pack(">s4", string.pack(">BxxxI2I2I4I4I4I4I4xxI2BBBBxxxs1",
-    0,                              -- SNLID
+    1,                              -- SNLID: LIST ID USAGE may be 11b
     most.targets, most.segments, most.descriptors,
     most.segment_blocks * dev.block_size, 0, -- of a segment, of inline data
     0, 0,                           -- held data, stream transfers

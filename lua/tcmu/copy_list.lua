@@ -21,17 +21,38 @@ copy_list.types = { 0x02, 0xE4 }
 
 local BLOCK_TO_BLOCK <const>, IDENTIFICATION <const> = 0x02, 0xE4
 local TARGET_LENGTH <const>, SEGMENT_LENGTH <const> = 32, 28
-local DISCARD <const> = 3           -- LIST ID USAGE 11b: nothing is kept
+-- LIST ID USAGE: 11b is without an identifier, and nothing is kept.
+local RESERVED <const>, NO_ID <const> = 1, 3
+local IMMED <const>, G_SENSE <const> = 0x01, 0x02       -- in byte 15 of LID4
 
 local BAD_LENGTH <const> = sense.constant.PARAMETER_LIST_LENGTH_ERROR
 local BAD_FIELD <const> = sense.constant.INVALID_FIELD_IN_PARAMETER_LIST
+local BAD_CDB <const> = sense.constant.INVALID_FIELD_IN_CDB
+
+-- True if the result is to be kept; `id_at` is where the identifier is (SPC-4
+-- 6.4.3.2).
+local function keeps(list, id, id_at)
+  local usage <const> = list:byte(2) >> 3 & 3
+  if usage == RESERVED then error(BAD_FIELD:at_param(1, 4)) end
+  if usage == NO_ID and id ~= 0 then error(BAD_FIELD:at_param(id_at)) end
+  return usage ~= NO_ID
+end
+
+-- IMMED of LID4.  G_SENSE wants sense data with GOOD, which the kernel does not
+-- pass on; "in CDB" are the words of SPC-4 6.4.2 for what does not go with
+-- IMMED.
+local function immediate(flags, keep)
+  local immed <const> = flags & IMMED ~= 0
+  if immed and (flags & G_SENSE ~= 0 or not keep) then error(BAD_CDB) end
+  if flags & G_SENSE ~= 0 then error(BAD_FIELD:at_param(15, 1)) end
+  return immed
+end
 
 -- LID1: SPC-4 table 101; LID4: table 105.
 local function short_header(list)
   if #list < 16 then error(BAD_LENGTH) end
-  local id, flags, targets, segments, inline =
-    string.unpack(">BBI2xxxxI4I4", list)
-  return { id = id, keep = flags >> 3 & 3 ~= DISCARD, length = 16,
+  local id, targets, segments, inline = string.unpack(">BxI2xxxxI4I4", list)
+  return { id = id, keep = keeps(list, id, 0), length = 16,
            targets = targets, segments = segments, inline = inline,
            targets_at = 2, segments_at = 8, inline_at = 12 }
 end
@@ -39,10 +60,11 @@ end
 local function long_header(list)
   if #list < 48 then error(BAD_LENGTH) end
   if list:byte(1) ~= 1 then error(BAD_FIELD:at_param(0)) end
-  local flags, id = list:byte(2), string.unpack(">I4", list, 21)
+  local id = string.unpack(">I4", list, 21)
   local targets, segments, inline = string.unpack(">I2I2I2", list, 43)
-  return { id = id, keep = flags >> 3 & 3 ~= DISCARD, length = 48,
-           immed = list:byte(16) & 0x02 ~= 0,
+  local keep = keeps(list, id, 20)
+  return { id = id, keep = keep, length = 48,
+           immed = immediate(list:byte(16), keep),
            targets = targets, segments = segments, inline = inline,
            targets_at = 42, segments_at = 44, inline_at = 46 }
 end
