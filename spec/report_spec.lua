@@ -105,7 +105,8 @@ describe("a disk", function()
     end
 
     it("says which types there are", function()
-      assert.equal("00080000" .. "00000040" .. "02000100",
+      -- The type is in the upper seven bits of a descriptor.
+      assert.equal("00000008" .. "00000040" .. "04000100",
                    hex(ask(0x7F).data))
       assert.has.sense(ask(1), scsi.INVALID_FIELD_IN_CDB, 10, 7)
     end)

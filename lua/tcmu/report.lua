@@ -54,12 +54,13 @@ local function kept_as(kind) return ("identifying_%d"):format(kind) end
 function report.identifying(_, cmd, layout)
   local kind <const> = guard.field(cmd, layout, "information_type")
   if kind == SUPPORTED then
-    local list = string.pack(">BxI2BxI2", PLAIN, MOST[PLAIN], TEXT, MOST[TEXT])
-    return string.pack(">I2xx", #list) .. list
+    local list = string.pack(">BxI2BxI2", PLAIN << 1, MOST[PLAIN],
+                             TEXT << 1, MOST[TEXT])
+    return string.pack(">xxs2", list)
   end
   if not MOST[kind] then guard.refuse(layout, "information_type") end
   local text = keep.read(cmd.dev)[kept_as(kind)] or ""
-  return string.pack(">xxI2", #text) .. text
+  return string.pack(">xxs2", text)
 end
 
 --- SET IDENTIFYING INFORMATION: survives restarts.  An empty list takes it
