@@ -51,12 +51,20 @@ describe("a disk", function()
                        scsi.INVALID_FIELD_IN_CDB, 2, 5)
       assert.has.sense(log { page_code = 0x2F, subpage_code = 1 },
                        scsi.INVALID_FIELD_IN_CDB, 3)
-      assert.has.sense(log { page_code = 0x2F, pc = 0 },
-                       scsi.INVALID_FIELD_IN_CDB, 2, 7)
       assert.has.sense(log { page_code = 0x2F, parameter_pointer = 1 },
                        scsi.INVALID_FIELD_IN_CDB, 5)
       assert.has.sense(log { page_code = 0x2F, sp = true },
                        scsi.INVALID_FIELD_IN_CDB, 1, 0)
+    end)
+
+    it("has lists of parameters only, for which PC means nothing", function()
+      for _, page in ipairs { 0x0C, 0x2F } do
+        local now = log { page_code = page, pc = 1 }
+        assert.is.good(now)
+        for pc = 0, 3 do
+          assert.equal(now.data, log { page_code = page, pc = pc }.data)
+        end
+      end
     end)
 
     it("does not count what nobody counts", function()

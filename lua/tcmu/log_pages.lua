@@ -2,14 +2,14 @@
 --
 -- A page is a row of the table: its code, whether a device has it, and its
 -- parameters now.  Nothing is accumulated, so there is nothing to select, to
--- save or to compare with a threshold.
+-- save or to compare with a threshold: all parameters are binary lists, for
+-- which PC is ignored (SPC-4 6.8).
 
 local guard = require "tcmu.guard"
 local limits = require "tcmu.limits"
 
 local log_pages = {}
 
-local CUMULATIVE <const> = 1        -- PC 01b
 local ALL_SUBPAGES <const> = 0xFF
 local SUPPORTED <const> = 0x00
 local BINARY_LIST <const> = 0x03    -- FORMAT AND LINKING 11b
@@ -81,9 +81,6 @@ function log_pages.sense(_, cmd, layout)
   end
   if not page then guard.refuse(layout, "page_code") end
   if subpage ~= 0 then guard.refuse(layout, "subpage_code") end
-  if guard.field(cmd, layout, "pc") ~= CUMULATIVE then
-    guard.refuse(layout, "pc")
-  end
   local out = {}
   for _, parameter in ipairs(page.parameters(dev)) do
     if parameter[1] >= pointer then
