@@ -220,6 +220,11 @@ for _, path in ipairs { "handlers/ram.lua", "handlers/ramdisk.lua" } do
       assert.equal("\0\x15\0\0", dev:cmd(make.read_defect_data_10(fields)).data)
       assert.equal("\0\x15\0\0\0\0\0\0",
                    dev:cmd(make.read_defect_data_12(fields)).data)
+      fields.defect_list_format = 7           -- is none
+      assert.has.sense(dev:cmd(make.read_defect_data_10(fields)),
+                       scsi.INVALID_FIELD_IN_CDB, 2, 2)
+      assert.has.sense(dev:cmd(make.read_defect_data_12(fields)),
+                       scsi.INVALID_FIELD_IN_CDB, 1, 2)
     end)
   end)
 end

@@ -114,8 +114,25 @@ describe("an operation", function()
       assert.has.sense(r, scsi.INVALID_FIELD_IN_PARAMETER_LIST)
       assert.equal(at, r.sense.pointer.byte)
     end
-    assert.has.sense(dev:cmd(make.format_unit { cmplst = true }, ""),
-                     scsi.INVALID_FIELD_IN_CDB, 1, 3)
+    assert.has.sense(dev:cmd(make.format_unit { defect_list_format = 5 }, ""),
+                     scsi.INVALID_FIELD_IN_CDB, 1, 2)
+    -- 111b is no format, but the others are as good without defects.
+    for format = 0, 7 do
+      local r = dev:cmd(make.format_unit { fmtdata = true,
+        defect_list_format = format }, "\0\0\0\0")
+      if format < 7 then
+        assert.is.good(r)
+      else
+        assert.has.sense(r, scsi.INVALID_FIELD_IN_CDB, 1, 2)
+      end
+    end
+  end)
+
+  it("of FORMAT UNIT ignores what is about a list that is not there",
+  function()
+    open()
+    assert.is.good(dev:cmd(make.format_unit { cmplst = true, longlist = true },
+                           ""))
   end)
 
   it("refuses other commands meanwhile, and tells its progress", function()

@@ -71,6 +71,7 @@ end
 -- FORMAT UNIT ---------------------------------------------------------------
 
 local IMMED <const>, IP <const>, FOV <const> = 0x02, 0x08, 0x80
+local NO_FORMAT <const> = 7         -- DEFECT LIST FORMAT 111b
 
 -- What the parameter list asks for: the pattern (nil: ours) and IMMED.
 local function format_parameters(dev, list, long)
@@ -106,14 +107,16 @@ end
 -- initialization pattern.
 function sanitize.format_unit(self, cmd, layout)
   local dev <const> = cmd.dev
+  local format <const> = guard.field(cmd, layout, "defect_list_format")
   local pattern, immed
-  if guard.field(cmd, layout, "fmtdata") == 1 then
+  -- Without a list LONGLIST and CMPLST are ignored, and the format is 000b
+  -- (SBC-3 5.3.1); none of the formats is 111b.
+  if guard.field(cmd, layout, "fmtdata") == 0 then
+    if format ~= 0 then guard.refuse(layout, "defect_list_format") end
+  else
+    if format == NO_FORMAT then guard.refuse(layout, "defect_list_format") end
     pattern, immed = format_parameters(dev, cmd.data:get(),
       guard.field(cmd, layout, "longlist") == 1)
-  else
-    for _, name in ipairs { "longlist", "cmplst", "defect_list_format" } do
-      if guard.field(cmd, layout, name) ~= 0 then guard.refuse(layout, name) end
-    end
   end
   extent.check_writable(dev)
   local job = { kind = "format", how = "erase" }

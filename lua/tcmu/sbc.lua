@@ -133,11 +133,12 @@ function sbc.read_capacity_16(_, cmd)
                      dev.can.unmap and 0xC0 or 0, 0, ("\0"):rep(16))
 end
 
--- There are no defects, whichever list and format is asked for.
+-- There are no defects, whichever list and format is asked for; 111b is none.
 local function defects(cmd, layout)
+  local format <const> = guard.field(cmd, layout, "defect_list_format")
+  if format == 7 then guard.refuse(layout, "defect_list_format") end
   return guard.field(cmd, layout, "req_plist") << 4
-         | guard.field(cmd, layout, "req_glist") << 3
-         | guard.field(cmd, layout, "defect_list_format")
+         | guard.field(cmd, layout, "req_glist") << 3 | format
 end
 
 --- READ DEFECT DATA (10).
