@@ -58,8 +58,10 @@ describe("an operation", function()
       for _, lba in ipairs { 0, 4711, SIZE // BLOCK - 1 } do
         assert.equal(("abcd"):rep(BLOCK // 4), read(lba).data)
       end
-      assert.is.good(dev:wait(overwrite("\x0F", 0x80 | 2)))
-      assert.equal(("\xF0"):rep(BLOCK), read(99).data)
+      for passes = 1, 3 do      -- INVERT: the last one is the pattern
+        assert.is.good(dev:wait(overwrite("\x0F", 0x80 | passes)))
+        assert.equal(("\x0F"):rep(BLOCK), read(99).data)
+      end
       dev:close()
     end
     open()
@@ -141,14 +143,22 @@ describe("an operation", function()
     for _, cdb in ipairs { make.test_unit_ready(), make.read_10 { blocks = 1 },
                            make.start_stop_unit { start = true },
                            make.sanitize_block_erase(),
-                           make.mode_sense_6 { page = 8, length = 64 } } do
+                           make.log_sense { page = 0, length = 64 },
+                           make.mode_sense_6 { page = 0x3F, length = 64 } } do
       assert.has.sense(dev:cmd(cdb), SANITIZING)
     end
     assert.has.sense(dev:cmd(make.write_10 { blocks = 1 }, ("y"):rep(BLOCK)),
                      SANITIZING)
-    assert.is.good(dev:cmd(make.inquiry { length = 36 }))
-    assert.is.good(dev:cmd(make.report_supported_operation_codes
-                           { length = 4 }))
+    -- SBC-4 4.11.2: what says how the device is.
+    for _, cdb in ipairs { make.inquiry { length = 36 },
+                           make.report_supported_operation_codes
+                             { length = 4 },
+                           make.read_capacity_10(),
+                           make.read_capacity_16 { length = 32 },
+                           make.mode_sense_6 { page = 8, length = 64 },
+                           make.mode_sense_10 { page = 0x1C, length = 64 } } do
+      assert.is.good(dev:cmd(cdb))
+    end
     local seen = 0
     dev:run(function()
       local r = dev:submit(make.request_sense { length = 18 })
@@ -163,6 +173,22 @@ describe("an operation", function()
     assert.is_true(seen > 0)
     assert.is.good(dev:cmd(make.test_unit_ready()))
     assert.equal(("x"):rep(BLOCK), read(5).data)
+  end)
+
+  it("of FORMAT UNIT leaves little to be answered meanwhile", function()
+    open(FRAGILE)
+    assert.is.good(dev:cmd(make.format_unit { fmtdata = true }, "\0\2\0\0"))
+    for _, cdb in ipairs { make.test_unit_ready(), make.read_capacity_10(),
+                           make.log_sense { page = 0, length = 64 },
+                           make.mode_sense_6 { page = 8, length = 64 },
+                           make.report_supported_operation_codes
+                             { length = 4 } } do
+      assert.has.sense(dev:cmd(cdb), FORMATTING)
+    end
+    assert.is.good(dev:cmd(make.inquiry { length = 36 }))
+    assert.is.good(dev:cmd(make.request_sense { length = 18 }))
+    finish()
+    assert.is.good(dev:cmd(make.test_unit_ready()))
   end)
 
   it("waits for the writes that were there first", function()
@@ -208,9 +234,19 @@ describe("an operation", function()
     assert.has.sense(dev:cmd(make.sanitize_exit_failure_mode()),
                      scsi.INVALID_FIELD_IN_CDB, 1, 4)
     assert.has.sense(dev:wait(overwrite("x", 1, { ause = true })),
+                     scsi.INVALID_FIELD_IN_CDB, 1, 5)
+    assert.has.sense(dev:wait(overwrite "x"), scsi.SANITIZE_COMMAND_FAILED)
+  end)
+
+  it("that has failed can be left if that was allowed before", function()
+    open(FRAGILE)
+    dev:cmd("\xC0\0\0\x20\0\0" .. ("\0"):rep(4))      -- bad from 2 MiB on
+    assert.has.sense(dev:wait(overwrite("\x0F", 0x80 | 2, { ause = true })),
                      scsi.SANITIZE_COMMAND_FAILED)
     assert.is.good(dev:cmd(make.sanitize_exit_failure_mode()))
     assert.is.good(dev:cmd(make.test_unit_ready()))
+    -- The first of two passes with INVERT is the inversion.
+    assert.equal(("\xF0"):rep(BLOCK), read(0).data)
   end)
 
   describe("that is remembered", function()

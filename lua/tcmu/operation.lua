@@ -53,12 +53,13 @@ local KINDS <const> = {
 local work = {}
 
 -- The whole medium filled with one block, `passes` times, each the inverse of
--- the one before if `invert` is 1.  Goes on from job.done.
+-- the one before if `invert` is 1; the last is never inverted (SBC-3 5.24.2).
+-- Goes on from job.done.
 function work.overwrite(dev, job, progress)
   local first <const> = job.done // dev.size + 1
   for pass = first, job.passes do
     local pattern = job.pattern
-    if job.invert == 1 and pass % 2 == 0 then
+    if job.invert == 1 and (job.passes - pass) % 2 == 1 then
       pattern = pattern:gsub(".", function(c)
         return string.char(c:byte() ~ 0xFF)
       end)
@@ -84,19 +85,35 @@ end
 
 -- State ---------------------------------------------------------------------
 
--- What is answered while an operation runs (SBC-3 4.11.2, 4.31).
+-- What is answered while a format runs (SBC-4 4.33.2).
 local ALLOWED <const> = {
   [scsi.INQUIRY] = true, [scsi.REPORT_LUNS] = true,
-  [scsi.REQUEST_SENSE] = true, [scsi.LOG_SENSE] = true,
-}
-local REPORTS <const> = {
-  [scsi.action.REPORT_SUPPORTED_OPERATION_CODES] = true,
-  [scsi.action.REPORT_SUPPORTED_TASK_MANAGEMENT_FUNCTIONS] = true,
+  [scsi.REQUEST_SENSE] = true,
 }
 
-local function allowed(cmd)
-  return ALLOWED[cmd.opcode]
-         or cmd.opcode == scsi.MAINTENANCE_IN and REPORTS[cmd:u8(1) & 0x1F]
+-- What else is while a sanitize runs, and after either has failed (SBC-4
+-- 4.11.2): opcode -> true, or { byte, mask, values there }.
+local ACTION <const>, PAGE <const> = 0x1F, 0x3F
+local MODE_PAGES <const> = { 2, PAGE, {
+  [0x08] = true, [0x0A] = true, [0x1C] = true } }
+local ABOUT <const> = {
+  [scsi.READ_CAPACITY_10] = true,
+  [scsi.SERVICE_ACTION_IN_16] = { 1, ACTION, {
+    [scsi.action.READ_CAPACITY_16] = true } },
+  [scsi.MODE_SENSE_6] = MODE_PAGES, [scsi.MODE_SENSE_10] = MODE_PAGES,
+  [scsi.LOG_SENSE] = { 2, PAGE, { [0x0D] = true } },    -- temperature
+  [scsi.MAINTENANCE_IN] = { 1, ACTION, {
+    [scsi.action.REPORT_SUPPORTED_OPERATION_CODES] = true,
+    [scsi.action.REPORT_SUPPORTED_TASK_MANAGEMENT_FUNCTIONS] = true } },
+}
+
+local function allowed(cmd, job)
+  if ALLOWED[cmd.opcode] then return true end
+  local about <const> = ABOUT[cmd.opcode]
+  if not about or job.kind == "format" and not job.failed then return false end
+  if about == true then return true end
+  local byte, mask, values = table.unpack(about)
+  return values[cmd:u8(byte) & mask]
 end
 
 --- The sense value of the device's operation, with the progress of one that
@@ -112,7 +129,7 @@ end
 -- dev.not_ready while there is an operation.
 local function refuse(cmd)
   local job <const> = cmd.dev.operation
-  if allowed(cmd) then return end
+  if allowed(cmd, job) then return end
   if job.failed and cmd.opcode == KINDS[job.kind].again then return end
   error(operation.sense(cmd.dev))
 end
@@ -241,6 +258,13 @@ function operation.resume(dev)
       job.total)
   job.resumed = true
   begin(dev, job)
+end
+
+--- True after a SANITIZE that failed and did not allow to leave it at that:
+--- the next one may not either.
+function operation.restricted(dev)
+  local job <const> = dev.operation
+  return job ~= nil and job.failed and job.kind == "sanitize" and job.ause ~= 1
 end
 
 --- Ends the state after a SANITIZE that failed, if it allowed that (AUSE).

@@ -13,6 +13,13 @@ local sanitize = {}
 local BAD_FIELD <const> = sense.constant.INVALID_FIELD_IN_PARAMETER_LIST
 local BAD_LENGTH <const> = sense.constant.PARAMETER_LIST_LENGTH_ERROR
 
+-- After a SANITIZE that failed without AUSE, the next may not bring it in
+-- (SBC-3 5.24.1).
+local function check_ause(cmd, layout)
+  local ause <const> = guard.field(cmd, layout, "ause") == 1
+  if ause and operation.restricted(cmd.dev) then guard.refuse(layout, "ause") end
+end
+
 -- A pattern of any length up to a block, repeated to fill one.
 local function block_of(dev, pattern)
   local times = (dev.block_size + #pattern - 1) // #pattern
@@ -28,6 +35,7 @@ end
 -- pattern (SBC-3 table 102).
 function sanitize.overwrite(self, cmd, layout)
   local dev <const> = cmd.dev
+  check_ause(cmd, layout)
   local length <const> = guard.field(cmd, layout, "parameter_list_length")
   if length <= 4 or length > dev.block_size + 4 then
     guard.refuse(layout, "parameter_list_length")
@@ -55,6 +63,7 @@ end
 
 --- SANITIZE - BLOCK ERASE.
 function sanitize.block_erase(self, cmd, layout)
+  check_ause(cmd, layout)
   no_parameters(cmd, layout)
   extent.check_writable(cmd.dev)
   run(self, cmd, layout, { how = "erase" })
