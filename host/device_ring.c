@@ -127,8 +127,6 @@ void device_drain(struct device *d)
   do {
     taken = take(d, left, &empty);
     left -= taken;
-    if (taken)
-      poll_took(&d->shard->poller);
     device_mark_dirty(d);       /* PADs and unknown entries are released too */
     shard_settle(d->shard);
   } while (empty && !d->parked && ring_pending(d->ring));
@@ -150,6 +148,8 @@ static void on_event(uv_poll_t *h, int status, int events)
     device_ignore(d);           /* control will tell that it was removed */
     return;
   }
+  if (d->ring && ring_pending(d->ring))
+    poll_woken(&d->shard->poller);
   device_drain(d);
 }
 

@@ -25,7 +25,8 @@ enum {
   LOOKS = 32,                   /* at the rings between two at the clock */
 };
 
-/* A window that was in vain is worth two that were not. */
+/* A window that was in vain is worth two that were not.  What counts is the
+ * wait: a command that was there already would have been taken without it. */
 enum {
   CREDIT_MOST = 8,
   CREDIT_NEEDED = 3,
@@ -154,6 +155,19 @@ static struct device *look(struct poller *p, bool *store_works)
   return NULL;
 }
 
+/* What is waited for may need this very processor: the kernel's own threads
+ * that carry commands are bound to one.  Where somebody keeps it for longer
+ * than a wake-up takes, to sleep is better; the scheduler then finds another. */
+static void give_way(struct poller *p, uint64_t now)
+{
+  sched_yield();
+  if (!p->automatic || uv_hrtime() - now < p->slice)
+    return;
+  add_credit(p, -PENALTY);
+  if (p->credit < CREDIT_NEEDED)
+    fall_asleep(p);
+}
+
 /* One slice.  It is over at once where a store is at work: the end of that is
  * the loop's to notice. */
 static void on_spin(uv_idle_t *h)
@@ -167,13 +181,20 @@ static void on_spin(uv_idle_t *h)
     for (int i = 0; i < LOOKS && !(d = look(p, &store_works)); i++) {
       if (store_works)
         return;
+      p->waits = true;
       relax();
     }
-    if (d)
+    if (d) {
+      if (p->waits)
+        add_credit(p, REWARD);
+      p->waits = false;
       device_drain(d);
+    }
     now = uv_hrtime();
-    if (now - began >= p->slice)
+    if (now - began >= p->slice) {
+      give_way(p, now);
       return;
+    }
   }
   if (!store_works)
     add_credit(p, -PENALTY);
@@ -191,15 +212,12 @@ static void stay_awake(struct poller *p)
   uv_idle_start(&p->spin, on_spin);
 }
 
-void poll_took(struct poller *p)
+void poll_woken(struct poller *p)
 {
-  if (!p->automatic)
+  if (!p->automatic || p->awake)
     return;
-  if (p->awake)
-    add_credit(p, REWARD);
-  else                          /* would it have paid? */
-    add_credit(p, uv_hrtime() - p->last < p->window + p->slice ? REWARD
-                                                               : -REWARD);
+  add_credit(p, uv_hrtime() - p->last < p->window + p->slice ? REWARD
+                                                             : -REWARD);
 }
 
 void poll_told(struct poller *p, struct device *d)
@@ -207,6 +225,7 @@ void poll_told(struct poller *p, struct device *d)
   if (!p->on)
     return;
   p->last = uv_hrtime();
+  p->waits = false;
   if (p->automatic && p->credit < CREDIT_NEEDED)
     return;
   if (!d->awaited) {

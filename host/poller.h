@@ -42,6 +42,7 @@ struct poller {
   bool on, automatic, awake;
   uint64_t window, slice;       /* ns */
   uint64_t last;                /* when the last answer was told */
+  bool waits;                   /* has looked in vain since */
   int most;                     /* shards that may be awake at a time: one
                                    processor is left to the initiators */
   int credit;                   /* what staying awake has brought lately */
@@ -63,8 +64,8 @@ void poll_enable(struct poller *p, const struct poll_options *options);
 
 void poll_close(struct poller *p);
 
-/* A drain has taken commands. */
-void poll_took(struct poller *p);
+/* An event has told of commands: would they have been worth a wait awake? */
+void poll_woken(struct poller *p);
 
 /* The kernel has been told of answers of `d`: the next command may be close. */
 void poll_told(struct poller *p, struct device *d);

@@ -81,6 +81,15 @@ describe("a shard that polls", function()
     assert.is_true(dev.shard:awake())
   end)
 
+  it_polls("by itself counts only what it has waited for", function()
+    local dev <close> = device("auto", LONG, 50000)
+    local last
+    for _ = 1, 2000 do last = dev:submit(READY) end     -- several drains
+    dev:run(function() return last.result ~= nil end)
+    assert.is.good(last.result)
+    assert.is_false(dev.shard:awake())
+  end)
+
   it_polls("by itself gives up where commands do not come in time", function()
     local dev <close> = device("auto", 1, 1)
     for _ = 1, 20 do
