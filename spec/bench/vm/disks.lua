@@ -2,19 +2,19 @@
 --
 -- Order matters: tcmu-runner refuses every device that it does not know, so
 -- it starts when ours are up; and it wants a bus, which in turn must not be
--- there when tcmu-lua looks for one.  A second daemon that polls serves the
--- same handlers under other names, from a copy with another name of its own.
+-- there when tcmu-lua looks for one.  Further daemons serve the same handlers
+-- under other names, each from a copy with another name of its own.
 
 local guest = require "spec.vm.guest"
 
 local disks = {}
 
 local SIZE <const> = 64 << 20
-local POLLING <const> = "/tmp/polling"
 -- Requests of 1 MiB in one piece; Linux is told of a write cache everywhere.
 local CONTROL <const> = { "hw_max_sectors=2048" }
 local DETACHED <const> = { "hw_max_sectors=2048", "nl_reply_supported=-1" }
-local ATTRIB <const> = { emulate_write_cache = 1 }
+local CACHED <const> = { emulate_write_cache = 1 }
+local UNCACHED <const> = { emulate_write_cache = 0 }
 
 local options, made, logs
 
@@ -27,18 +27,25 @@ local function any(...)
   return false
 end
 
-local function add(name, backstore, cpu)
+-- A disk of a backstore that was enabled.
+local function attach(backstore)
   local disk = guest.loop(backstore)
 
   disk:set("block/" .. disk.name .. "/queue/scheduler", "none")
-  made[#made + 1] = { name = name, path = disk.path, cpu = cpu }
-  -- Every block has been written, so that none is a hole of memory or file.
+  -- Every block is written, so that none is a hole of memory or file.
   guest.sh("dd if=/dev/urandom of=%s bs=1M count=%d oflag=direct 2>&1",
     disk.path, SIZE >> 20)
+  return disk.path
+end
+
+-- `path` may be several, with colons between.  `cpu` is the load's if that is
+-- bound; `pid` who serves it.
+local function add(name, path, cpu, pid)
+  made[#made + 1] = { name = name, path = path, cpu = cpu, pid = pid }
 end
 
 local function backing_file(name)
-  local path = ("%s/%s.img"):format(options.dir, name)
+  local path = ("%s/%s.img"):format(options.dir, (name:gsub(" ", "-")))
   guest.sh("truncate -s %d %s", SIZE, path)
   return path
 end
@@ -51,69 +58,77 @@ end
 
 -- --- tcmu-lua ---------------------------------------------------------------
 
-local function serve(name, program, arguments)
-  local p = background(name, ("%s serve --budget 2000 %s"):format(program,
-    arguments))
+-- Starts one.  No second one called tcmu-lua would start beside another: those
+-- with a `tag` come first.  Returns it, for device().
+local function serve(arguments, tag, prefix)
+  local program = "./tcmu-lua"
+
+  if tag then
+    local dir = "/tmp/" .. tag
+    program = ("%s/lua-%s"):format(dir, tag)
+    guest.sh("mkdir -p %s/handlers && cp -r lua %s && cp tcmu-lua %s", dir,
+      dir, program)
+    for _, handler in ipairs { "ram", "file" } do
+      guest.sh([[sed 's/name = "%s"/name = "%s_%s"/' handlers/%s.lua \
+        >%s/handlers/%s_%s.lua]], handler, tag, handler, handler, dir, tag,
+        handler)
+    end
+  end
+  local p = background("tcmu-lua" .. (tag and "-" .. tag or ""),
+    ("%s %s serve --budget 2000 %s"):format(prefix or "", program, arguments))
   guest.wait_for("tcmu-lua to be ready", 60, function()
     return p:output():find "control: ready" ~= nil, "\n" .. p:output()
   end)
+  return { tag = tag and tag .. "_" or "", pid = p.pid }
 end
 
-local function tcmu_lua(name, handler, path, control, attrib)
+-- A device of such a daemon: a ram, or a file if there is a path.
+local function device(daemon, path, control, attrib)
+  return guest.device {
+    config = daemon.tag .. (path and "file/path=" .. path or "ram"),
+    size = SIZE, control = control or CONTROL, attrib = attrib or CACHED,
+  }
+end
+
+local function ram(name, daemon, control, cpu)
   if not wanted(name) then return end
-  add(name, guest.device {
-    config = handler .. (path and "/path=" .. path or ""), size = SIZE,
-    control = control or CONTROL, attrib = attrib or ATTRIB,
-  })
+  add(name, attach(device(daemon, nil, control)), cpu, daemon.pid)
 end
 
--- A daemon that has the option says so in its help.
-local function can_poll()
-  return guest.sh("./tcmu-lua serve --help"):find("--poll", 1, true) ~= nil
+-- `more` options of the handler's.
+local function file(name, daemon, more, attrib)
+  if not wanted(name) then return end
+  add(name, attach(device(daemon, backing_file(name) .. (more or ""), nil,
+    attrib)), nil, daemon.pid)
 end
 
-local function copy_for_polling()
-  guest.sh("mkdir -p %s/handlers && cp -r lua %s && cp tcmu-lua %s/lua-polling",
-    POLLING, POLLING, POLLING)
-  for _, handler in ipairs { "ram", "file" } do
-    guest.sh([[sed 's/name = "%s"/name = "polling_%s"/' handlers/%s.lua \
-      >%s/handlers/polling_%s.lua]], handler, handler, handler, POLLING,
-      handler)
-  end
-end
-
--- The one that polls comes first: no second one called tcmu-lua would start.
 local function ours()
-  local polls = can_poll() and any("ram+poll", "file+poll")
+  local policy = ";writes=" .. options.writes
+  local polling = any("ram+poll", "file+poll") and
+    serve("--poll auto --poll-limit " .. options.window, "polling")
+  local sleeping = serve "--poll off"
 
-  if polls then
-    copy_for_polling()
-    serve("tcmu-lua-polling", POLLING .. "/lua-polling",
-      ("--poll auto --poll-limit %d"):format(options.window))
-  end
-  serve("tcmu-lua", "./tcmu-lua", can_poll() and "--poll off" or "")
-  tcmu_lua("ram", "ram")
-  tcmu_lua("file", "file", backing_file "file")
-  if polls then
-    tcmu_lua("ram+poll", "polling_ram")
-    tcmu_lua("file+poll", "polling_file", backing_file "file+poll")
+  ram("ram", sleeping)
+  file("file", sleeping, policy)
+  if polling then
+    ram("ram+poll", polling)
+    file("file+poll", polling, policy)
   end
 end
 
 -- --- the others -------------------------------------------------------------
 
--- `cpus` are the floor's own and the load's, if they are bound.
-local function floor(name, window, path, cpus)
+local function floor(name, window, path)
   if not wanted(name) then return end
-  local device = guest.device {
-    config = "floor/" .. name, size = SIZE, control = DETACHED, attrib = ATTRIB,
+  local backstore = guest.device {
+    config = "floor/" .. name, size = SIZE, control = DETACHED, attrib = CACHED,
   }
   local uio = guest.wait_for("a uio device", 20, function()
-    return device:uio()
+    return backstore:uio()
   end)
-  background(name, ("%s build/floor %s %d %d %s"):format(
-    cpus and "taskset -c " .. cpus[1] or "", uio, SIZE, window, path or ""))
-  add(name, device, cpus and cpus[2])
+  local p = background(name, ("build/floor %s %d %d %s"):format(uio, SIZE,
+    window, path or ""))
+  add(name, attach(backstore), nil, p.pid)
 end
 
 local function floors()
@@ -128,19 +143,19 @@ end
 local function kernels_own()
   if wanted "fileio" then
     local path = backing_file "fileio"
-    local device = guest.backstore {
+    local backstore = guest.backstore {
       hba = "fileio_0", control = {
         ("fd_dev_name=%s,fd_dev_size=%d,fd_buffered_io=1"):format(path, SIZE) },
     }
-    device:enable()
-    add("fileio", device)
+    backstore:enable()
+    add("fileio", attach(backstore))
   end
   if wanted "ramdisk" then
-    local device = guest.backstore {
+    local backstore = guest.backstore {
       hba = "rd_mcp_0", control = { ("rd_pages=%d"):format(SIZE >> 12) },
     }
-    device:enable()
-    add("ramdisk", device)
+    backstore:enable()
+    add("ramdisk", attach(backstore))
   end
 end
 
@@ -154,10 +169,10 @@ local function runner()
       "org.freedesktop.DBus.Peer.Ping")
     return status == 0, p:output()
   end)
-  add("runner", guest.device {
+  add("runner", attach(guest.device {
     config = "qcow/" .. backing_file "runner", size = SIZE, control = CONTROL,
-    attrib = ATTRIB,
-  })
+    attrib = CACHED,
+  }), nil, p.pid)
 end
 
 -- --- what is compared -------------------------------------------------------
@@ -171,27 +186,49 @@ function sets.compare()
   runner()
 end
 
+-- Whose time is followed, all of them asleep between commands.
+function sets.trace()
+  ram("ram", serve "--poll off")
+  floor("floor", 0)
+  runner()
+end
+
+-- Two devices under one load.
+local function pair(name, daemon)
+  if not wanted(name) then return end
+  local one, other = device(daemon), device(daemon)
+  add(name, attach(one) .. ":" .. attach(other), nil, daemon.pid)
+end
+
 -- What the manual page about tuning has its figures from.
 function sets.settings()
-  serve("tcmu-lua", "./tcmu-lua", can_poll() and "--poll off" or "")
-  tcmu_lua("ram", "ram")
-  tcmu_lua("max_sectors 128", "ram", nil, { "hw_max_sectors=128" })
-  for _, pages in ipairs { 16, 256 } do
-    tcmu_lua("data_pages " .. pages, "ram", nil,
-      { CONTROL[1], "data_pages_per_blk=" .. pages })
+  local bound = serve("--poll off", "bound", "taskset -c 1")
+  local single = serve("--poll off --shards 1", "single")
+  local short = serve("--poll auto --poll-limit 200", "short")
+  local long = serve("--poll auto --poll-limit 2000", "long")
+  local usual = serve "--poll off --shards 2"
+
+  ram("ram", usual)
+  for _, setting in ipairs {
+    "hw_max_sectors=128", "hw_max_sectors=512", "data_pages_per_blk=16",
+    "data_pages_per_blk=256", "max_data_area_mb=2",
+  } do
+    ram(setting, usual, { CONTROL[1], setting })
   end
-  tcmu_lua("file", "file", backing_file "file")
-  tcmu_lua("file no cache", "file", backing_file "file-no-cache", nil,
-    { emulate_write_cache = 0 })
-  floor("same cpu", 0, nil, { 1, 1 })
-  floor("other cpu", 0, nil, { 0, 1 })
-  for _, window in ipairs { 50, 200, 500, 2000 } do
-    floor("floor polls " .. window, window)
-  end
+  ram("poll-limit 200", short)
+  ram("poll-limit 2000", long)
+  ram("same cpu", bound, nil, 1)
+  ram("other cpu", bound, nil, 0)
+  pair("2 on 2 shards", usual)
+  pair("2 on 1 shard", single)
+  file("file", usual)
+  file("file inline", usual, ";writes=inline")
+  file("file no cache", usual, nil, UNCACHED)
 end
 
 --- Makes those of options.set whose names match options.disks.
--- @return a list of { name =, path = "/dev/sdX", cpu = the load's or nil }
+-- @return a list of { name =, path = "/dev/sdX", cpu = the load's or nil,
+--         pid = who serves it or nil }
 function disks.make(given)
   options, made, logs = given, {}, {}
   guest.modprobe("target_core_user", "target_core_file", "tcm_loop", "sd_mod",

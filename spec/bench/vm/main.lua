@@ -10,16 +10,22 @@ local disks = require "spec.bench.vm.disks"
 local fio = require "spec.bench.vm.fio"
 local guest = require "spec.vm.guest"
 local report = require "spec.bench.vm.report"
+local trace = require "spec.bench.vm.trace"
 
 local options = {
-  set = "compare", rounds = 7, seconds = 2, window = 2000, dir = "/tmp",
-  jobs = "", disks = "",
+  set = "compare", rounds = 7, seconds = 2, window = 2000, dir = "",
+  writes = "auto", jobs = "", disks = "",
 }
 
 for _, argument in ipairs(arg) do
   local name, value = argument:match "^(%w+)=(.*)$"
   assert(options[name], argument)
   options[name] = math.type(options[name]) and math.tointeger(value) or value
+end
+
+-- Settings of files are worth nothing where a file is memory.
+if options.dir == "" then
+  options.dir = options.set == "settings" and "/data" or "/tmp"
 end
 
 -- `list` from its n-th on, and then the first ones.
@@ -38,6 +44,11 @@ end
 
 local ok, made = xpcall(disks.make, abandon, options)
 assert(ok, made)
+if options.set == "trace" then
+  io.write(trace.report(made))
+  disks.keep_logs()
+  return
+end
 local jobs = fio.jobs(options.jobs)
 local results = {}
 

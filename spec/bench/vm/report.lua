@@ -6,7 +6,8 @@
 local report = {}
 
 -- Ours, what it is held against, and how.  The floors against themselves come
--- first: their spread is what a target at the floor allows for.
+-- first: their spread is what a target at the floor allows for.  A disk that is
+-- not there leaves its pairs out.
 local PAIRS <const> = {
   { "floor again", "floor" },
   { "floor+poll again", "floor+poll" },
@@ -22,6 +23,17 @@ local PAIRS <const> = {
   { "file", "fileio" },
   { "ram+poll", "ramdisk" },
   { "file+poll", "fileio" },
+  { "hw_max_sectors=128", "ram" },
+  { "hw_max_sectors=512", "ram" },
+  { "data_pages_per_blk=16", "ram" },
+  { "data_pages_per_blk=256", "ram" },
+  { "max_data_area_mb=2", "ram" },
+  { "poll-limit 200", "ram" },
+  { "poll-limit 2000", "ram" },
+  { "same cpu", "other cpu" },
+  { "2 on 2 shards", "2 on 1 shard" },
+  { "file inline", "file" },
+  { "file no cache", "file" },
 }
 
 -- Level with the floor is this much of it less its spread, but never below.
@@ -59,7 +71,8 @@ local function ratios_of(job, rates)
       local least = target(pair, job, spreads)
       list[#list + 1] = {
         of = pair[1], to = pair[2], ratio = value, target = least,
-        reached = least and value >= least,
+        reached = least and value >= least, aim = pair.least and job.aim,
+        spread = spreads[pair.spread],
       }
     end
   end
@@ -69,8 +82,7 @@ end
 --- All that is known, in one table ready for JSON.
 -- @param results  [job][disk] = list of rates, one a round
 function report.evaluate(options, jobs, disks, results)
-  local answer = { options = options, write_cache = true, jobs = {},
-                   disks = {} }
+  local answer = { options = options, jobs = {}, disks = {} }
 
   for i, disk in ipairs(disks) do answer.disks[i] = disk.name end
   for i, job in ipairs(jobs) do
@@ -105,8 +117,8 @@ end
 function report.json(value) return JSON[type(value)](value) end
 
 local function row(title, cells)
-  for i, cell in ipairs(cells) do cells[i] = ("%11s"):format(cell) end
-  return ("%-25s%s\n"):format(title, table.concat(cells))
+  for i, cell in ipairs(cells) do cells[i] = ("%8s"):format(cell) end
+  return ("%-30s%s\n"):format(title, table.concat(cells))
 end
 
 local function ratio_row(answer, pair)
@@ -125,17 +137,50 @@ local function ratio_row(answer, pair)
   return found and row(title, cells) or ""
 end
 
+local function verdict(r)
+  if not r.reached then return "missed" end
+  if r.aim and r.ratio < r.aim then
+    return ("met, short of the aim %.2f"):format(r.aim)
+  end
+  return "met"
+end
+
+-- Each target by itself, the misses counted.
+local function verdicts(answer)
+  local lines, all, missed = {}, 0, 0
+
+  for _, job in ipairs(answer.jobs) do
+    for _, r in ipairs(job.ratios) do
+      if r.target then
+        all, missed = all + 1, missed + (r.reached and 0 or 1)
+        lines[#lines + 1] = ("%-17s %-28s%5.2f >= %.2f %s%s\n"):format(
+          job.name, r.of .. " / " .. r.to, r.ratio, r.target, verdict(r),
+          r.spread and (" (floors: %.0f %% apart)"):format(
+            100 * r.spread) or "")
+      end
+    end
+  end
+  if all == 0 then return "" end
+  return ("\nTargets: %d of %d met, %d missed\n"):format(all - missed, all,
+    missed) .. table.concat(lines)
+end
+
+local HEADS <const> = {
+  compare = "write cache on (WCE=1) on all but the\nramdisk; polling up " ..
+    "to %d us",
+  settings = "write cache on (WCE=1) unless\nnamed otherwise",
+}
+
 --- The same for people.
 function report.table(answer)
   local o = answer.options
   local lines = { ("Requests per second: medians of %d rounds of %d s, " ..
-    "tcm_loop, libaio, direct.\nFiles on %s; write cache on (WCE=1) on all " ..
-    "but the ramdisk; polling up to %d us.\n\n"):format(o.rounds, o.seconds,
-    o.dir, o.window) }
+    "tcm_loop, libaio, direct;\n4k at random.  Files on %s; %s.\n\n"):format(
+    o.rounds, o.seconds, o.dir, HEADS[o.set]:format(o.window)) }
   local first, second = {}, {}
 
   for i, job in ipairs(answer.jobs) do
-    first[i], second[i] = job.name:match "^(%S+) (.*)$"
+    first[i], second[i] = job.name:gsub("^rand", ""):match "^(%S+) (.*)$"
   end
   lines[#lines + 1] = row("", first) .. row("", second)
   for _, disk in ipairs(answer.disks) do
@@ -149,6 +194,7 @@ function report.table(answer)
   for _, pair in ipairs(PAIRS) do
     lines[#lines + 1] = ratio_row(answer, pair)
   end
+  lines[#lines + 1] = verdicts(answer)
   return table.concat(lines)
 end
 
