@@ -3,7 +3,6 @@
  * core.dbus.open() gives a userdata that closes itself.  Failures are nil,
  * message, errno.
  */
-#include <errno.h>
 #include <poll.h>
 #include <string.h>
 
@@ -11,6 +10,7 @@
 #include <lua.h>
 
 #include "bind.h"
+#include "bind_outside.h"
 #include "dbus.h"
 
 #define DBUS "tcmu.dbus"
@@ -24,57 +24,37 @@ static const char *const name_states[] = {
 
 static struct dbus *check(lua_State *L)
 {
-  struct dbus **d = luaL_checkudata(L, 1, DBUS);
-
-  luaL_argcheck(L, *d, 1, "it is closed");
-  return *d;
-}
-
-/* True, or nil, message, errno. */
-static int outcome(lua_State *L, int rc)
-{
-  if (rc >= 0) {
-    lua_pushboolean(L, 1);
-    return 1;
-  }
-  lua_pushnil(L);
-  lua_pushstring(L, strerror(-rc));
-  lua_pushinteger(L, -rc);
-  return 3;
+  return outside_check(L, DBUS);
 }
 
 /* dbus.open() -> bus, or nil, message, errno; EOPNOTSUPP if built without */
 static int l_open(lua_State *L)
 {
-  struct dbus **d = lua_newuserdatauv(L, sizeof(*d), 0);
-  int rc;
+  void **object = outside_new(L, DBUS);
+  struct dbus *d;
+  int rc = dbus_open(&d);
 
-  *d = NULL;
-  luaL_setmetatable(L, DBUS);
-  rc = dbus_open(d);
-  return rc < 0 ? outcome(L, rc) : 1;
+  *object = d;
+  return rc < 0 ? outside_fail(L, rc, NULL) : 1;
 }
 
 static int l_close(lua_State *L)
 {
-  struct dbus **d = luaL_checkudata(L, 1, DBUS);
-
-  dbus_close(*d);
-  *d = NULL;
+  dbus_close(outside_take(L, DBUS));
   return 0;
 }
 
 /* bus:add(subtype, description) */
 static int l_add(lua_State *L)
 {
-  return outcome(L, dbus_add(check(L), luaL_checkstring(L, 2),
-                             luaL_checkstring(L, 3)));
+  return outside_outcome(L, dbus_add(check(L), luaL_checkstring(L, 2),
+                                     luaL_checkstring(L, 3)));
 }
 
 /* bus:ask_name(): then see bus:name(). */
 static int l_ask_name(lua_State *L)
 {
-  return outcome(L, dbus_ask_name(check(L)));
+  return outside_outcome(L, dbus_ask_name(check(L)));
 }
 
 /* bus:name() -> "not asked", "queued", "ours" or "refused" */
@@ -90,7 +70,7 @@ static int l_fd(lua_State *L)
   int rc = dbus_fd(check(L));
 
   if (rc < 0)
-    return outcome(L, rc);
+    return outside_fail(L, rc, NULL);
   lua_pushinteger(L, rc);
   return 1;
 }
@@ -133,7 +113,7 @@ static int l_process(lua_State *L)
   int rc = dbus_process(d);
 
   if (rc < 0)
-    return outcome(L, rc);
+    return outside_fail(L, rc, NULL);
   lua_newtable(L);
   while (dbus_next(d, &call)) {
     lua_createtable(L, 0, 3);
@@ -149,8 +129,9 @@ static int l_process(lua_State *L)
 /* bus:answer(id, valid, text) */
 static int l_answer(lua_State *L)
 {
-  return outcome(L, dbus_answer(check(L), luaL_checkinteger(L, 2),
-                                lua_toboolean(L, 3), luaL_checkstring(L, 4)));
+  return outside_outcome(L, dbus_answer(check(L), luaL_checkinteger(L, 2),
+                                        lua_toboolean(L, 3),
+                                        luaL_checkstring(L, 4)));
 }
 
 static const luaL_Reg methods[] = {
@@ -168,20 +149,5 @@ static const luaL_Reg methods[] = {
 /* Pushes the table { open = fn }. */
 int bind_dbus(lua_State *L)
 {
-  if (luaL_newmetatable(L, DBUS)) {
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, l_close);
-    lua_setfield(L, -2, "__gc");
-    lua_pushcfunction(L, l_close);
-    lua_setfield(L, -2, "__close");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
-  }
-  lua_pop(L, 1);
-
-  lua_createtable(L, 0, 1);
-  lua_pushcfunction(L, l_open);
-  lua_setfield(L, -2, "open");
-  return 1;
+  return outside_module(L, DBUS, methods, l_close, l_open);
 }

@@ -3,7 +3,6 @@
  * core.deputy.open() gives a userdata that closes itself.  Failures are nil,
  * message, errno, in answers too.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,44 +10,30 @@
 #include <lua.h>
 
 #include "bind.h"
+#include "bind_outside.h"
 #include "deputy.h"
 
 #define DEPUTY "tcmu.deputy"
 
 static struct deputy *check(lua_State *L)
 {
-  struct deputy **d = luaL_checkudata(L, 1, DEPUTY);
-
-  luaL_argcheck(L, *d, 1, "it is closed");
-  return *d;
-}
-
-static int fail(lua_State *L, int rc)
-{
-  lua_pushnil(L);
-  lua_pushstring(L, strerror(-rc));
-  lua_pushinteger(L, -rc);
-  return 3;
+  return outside_check(L, DEPUTY);
 }
 
 /* deputy.open() -> deputy, or nil, message, errno */
 static int l_open(lua_State *L)
 {
-  struct deputy **d = lua_newuserdatauv(L, sizeof(*d), 0);
-  int rc;
+  void **object = outside_new(L, DEPUTY);
+  struct deputy *d;
+  int rc = deputy_open(&d);
 
-  *d = NULL;
-  luaL_setmetatable(L, DEPUTY);
-  rc = deputy_open(d);
-  return rc < 0 ? fail(L, rc) : 1;
+  *object = d;
+  return rc < 0 ? outside_fail(L, rc, NULL) : 1;
 }
 
 static int l_close(lua_State *L)
 {
-  struct deputy **d = luaL_checkudata(L, 1, DEPUTY);
-
-  deputy_close(*d);
-  *d = NULL;
+  deputy_close(outside_take(L, DEPUTY));
   return 0;
 }
 
@@ -70,10 +55,7 @@ static int l_ask(lua_State *L)
   const char *text = luaL_optlstring(L, 4, NULL, &len);
   int rc = deputy_ask(d, id, path, text, len);
 
-  if (rc < 0)
-    return fail(L, rc);
-  lua_pushboolean(L, 1);
-  return 1;
+  return outside_outcome(L, rc);
 }
 
 static void push_answer(lua_State *L, const struct deputy_answer *a)
@@ -120,20 +102,5 @@ static const luaL_Reg methods[] = {
 /* Pushes the table { open = fn }. */
 int bind_deputy(lua_State *L)
 {
-  if (luaL_newmetatable(L, DEPUTY)) {
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, l_close);
-    lua_setfield(L, -2, "__gc");
-    lua_pushcfunction(L, l_close);
-    lua_setfield(L, -2, "__close");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
-  }
-  lua_pop(L, 1);
-
-  lua_createtable(L, 0, 1);
-  lua_pushcfunction(L, l_open);
-  lua_setfield(L, -2, "open");
-  return 1;
+  return outside_module(L, DEPUTY, methods, l_close, l_open);
 }

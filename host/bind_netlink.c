@@ -11,6 +11,7 @@
 #include <lua.h>
 
 #include "bind.h"
+#include "bind_outside.h"
 #include "netlink.h"
 
 #define NETLINK "tcmu.netlink"
@@ -23,39 +24,24 @@ static const char *const command_names[] = {
 
 static struct netlink *check(lua_State *L)
 {
-  struct netlink **nl = luaL_checkudata(L, 1, NETLINK);
-
-  luaL_argcheck(L, *nl, 1, "it is closed");
-  return *nl;
-}
-
-static int fail(lua_State *L, int rc, const char *why)
-{
-  lua_pushnil(L);
-  lua_pushstring(L, why ? why : strerror(-rc));
-  lua_pushinteger(L, -rc);
-  return 3;
+  return outside_check(L, NETLINK);
 }
 
 /* netlink.open() -> netlink, or nil, message, errno */
 static int l_open(lua_State *L)
 {
-  struct netlink **nl = lua_newuserdatauv(L, sizeof(*nl), 0);
+  void **object = outside_new(L, NETLINK);
+  struct netlink *nl;
   const char *why;
-  int rc;
+  int rc = netlink_open(&nl, &why);
 
-  *nl = NULL;
-  luaL_setmetatable(L, NETLINK);
-  rc = netlink_open(nl, &why);
-  return rc < 0 ? fail(L, rc, why) : 1;
+  *object = nl;
+  return rc < 0 ? outside_fail(L, rc, why) : 1;
 }
 
 static int l_close(lua_State *L)
 {
-  struct netlink **nl = luaL_checkudata(L, 1, NETLINK);
-
-  netlink_close(*nl);
-  *nl = NULL;
+  netlink_close(outside_take(L, NETLINK));
   return 0;
 }
 
@@ -121,7 +107,7 @@ static int l_receive(lua_State *L)
       continue;
     }
     if (rc < 0)
-      return fail(L, rc, NULL);
+      return outside_fail(L, rc, NULL);
     push_event(L, &e);
     lua_rawseti(L, -2, ++n);
   }
@@ -153,10 +139,7 @@ static int l_done(lua_State *L)
 
   rc = netlink_done(nl, (enum netlink_command)command, (uint32_t)id,
                     (int)status);
-  if (rc < 0)
-    return fail(L, rc, NULL);
-  lua_pushboolean(L, 1);
-  return 1;
+  return outside_outcome(L, rc);
 }
 
 /* nl:set_features(replies) -> true, or nil, message, errno; replies: 0 or 1 */
@@ -165,11 +148,10 @@ static int l_set_features(lua_State *L)
   struct netlink *nl = check(L);
   int rc = netlink_set_features(nl, luaL_checkinteger(L, 2) != 0);
 
-  if (rc < 0)
-    return fail(L, rc, rc == -EPERM ? "the kernel refused SET_FEATURES: run "
-                "as root, or with CAP_NET_ADMIN" : NULL);
-  lua_pushboolean(L, 1);
-  return 1;
+  if (rc == -EPERM)
+    return outside_fail(L, rc, "the kernel refused SET_FEATURES: run as root, "
+                        "or with CAP_NET_ADMIN");
+  return outside_outcome(L, rc);
 }
 
 static const luaL_Reg methods[] = {
@@ -185,20 +167,5 @@ static const luaL_Reg methods[] = {
 /* Pushes the table { open = fn }. */
 int bind_netlink(lua_State *L)
 {
-  if (luaL_newmetatable(L, NETLINK)) {
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, l_close);
-    lua_setfield(L, -2, "__gc");
-    lua_pushcfunction(L, l_close);
-    lua_setfield(L, -2, "__close");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
-  }
-  lua_pop(L, 1);
-
-  lua_createtable(L, 0, 1);
-  lua_pushcfunction(L, l_open);
-  lua_setfield(L, -2, "open");
-  return 1;
+  return outside_module(L, NETLINK, methods, l_close, l_open);
 }

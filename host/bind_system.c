@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "bind.h"
+#include "bind_outside.h"
 #include "log.h"
 #include "watchdog.h"
 
@@ -73,14 +74,7 @@ static int l_sd_notify(lua_State *L)
     rc = errno;
   if (fd >= 0)
     close(fd);
-  if (!rc) {
-    lua_pushboolean(L, 1);
-    return 1;
-  }
-  lua_pushnil(L);
-  lua_pushstring(L, strerror(rc));
-  lua_pushinteger(L, rc);
-  return 3;
+  return outside_outcome(L, -rc);
 }
 
 /* core.isatty(n): is this file descriptor a terminal? */
