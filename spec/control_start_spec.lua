@@ -1,0 +1,189 @@
+-- How control starts among devices that others have left, and how it stops.
+local jobs = require "tcmu.jobs"
+local recovery = require "tcmu.recovery"
+local stage = require "spec.stage"
+local tree = require "spec.tree"
+local uv = require "luv"
+
+local EAGAIN <const>, EINVAL <const>, ESHUTDOWN <const> = 11, 22, 108
+
+local event <const>, pass <const>, settle <const> = stage.event, stage.pass,
+  stage.settle
+
+describe("tcmu.control", function()
+  local s
+
+  before_each(function() s = stage.make() end)
+  after_each(function() s:clean() end)
+
+  describe("for what devices remember", function()
+    local keep <const> = require "tcmu.keep"
+
+    before_each(function()
+      uv.os_setenv("STATE_DIRECTORY", s.root .. "/state")
+    end)
+    after_each(function() uv.os_unsetenv "STATE_DIRECTORY" end)
+
+    it("makes a directory that nobody else can read, once", function()
+      assert.is_true(keep.prepare())
+      assert.equal("700", ("%o"):format(uv.fs_stat(s.root .. "/state").mode
+                                        & tonumber("777", 8)))
+      assert.is_true(keep.prepare())
+    end)
+
+    it("says what is refused when it cannot", function()
+      uv.os_setenv("STATE_DIRECTORY", s.root .. "/no/state")
+      local ok, why = keep.prepare()
+      assert.is_nil(ok)
+      assert.matches("SANITIZE", why)
+      assert.matches(s.root .. "/no/state", why, 1, true)
+    end)
+  end)
+
+  describe("starting", function()
+    local function start()
+      local over = false
+      jobs.start(s.held.log, function()
+        recovery.answer(s.held)
+        recovery.take_over(s.held)
+        over = true
+      end)
+      settle(function() return over end)
+    end
+
+    it("takes over its devices and lets commands in", function()
+      s:backstore("d", "ram/", 0)
+      s:backstore("other", "rbd/x", 1)
+      start()
+      assert.equal("add", s:verbs())
+      assert.equal("1", tree.read(s:path "action/reset_ring"))
+      assert.equal("0", tree.read(s:path "action/block_dev"))
+      assert.equal("unblocked\n",
+                   tree.read(s.root .. "/core/user_0/other/action/block_dev"))
+      assert.same({}, s.replies)
+    end)
+
+    it("leaves a device blocked that its handler refuses", function()
+      s.answers.add = { -EINVAL, "no such file" }
+      s:backstore("d", "ram/", 0)
+      start()
+      assert.equal("1", tree.read(s:path "action/block_dev"))
+      assert.is_true(s:logged "no such file; left blocked")
+      assert.equal(1, s.held:count "refused")
+    end)
+
+    local function hanging(file, stack)
+      tree.add(s.root, {
+        ["proc/71/comm"] = "sh\n",
+        ["proc/71/task/71/stat"] = "71 (sh) D 1",
+        ["proc/71/task/71/stack"] =
+          "[<0>] tcmu_netlink_event_send+0x1\n" .. (stack or ""),
+        ["proc/71/fd/1"] = { link = file and
+          "/sys/kernel/config/target/core/user_0/d/" .. file or "/dev/null" },
+      })
+    end
+
+    it("answers an enable that a dead process has left", function()
+      s:backstore("d", "ram/", 0)
+      hanging "enable"
+      jobs.start(s.held.log, recovery.answer, s.held)
+      settle(function() return #s.replies == 1 end)
+      assert.equal("added", s.replies[1][1].command)
+      assert.equal(7, s.replies[1][1].device_id)
+      assert.equal(0, s.replies[1][2])
+      assert.equal("add", s:verbs())
+    end)
+
+    it("does not answer twice what it has received as well", function()
+      s:backstore("d", "ram/", 0)
+      hanging "enable"
+      local e = event("added", "d", "ram/", 0)
+      s.held.netlink.receive = function() return { e } end
+      jobs.start(s.held.log, recovery.answer, s.held)
+      settle(function() return #s.replies == 1 end)
+      pass(20)
+      assert.same({ { e, 0 } }, s.replies)
+    end)
+
+    it("has a left change tried again", function()
+      s:backstore("d", "ram/", 0)
+      hanging "attrib/dev_size"
+      jobs.start(s.held.log, recovery.answer, s.held)
+      assert.equal(-EAGAIN, s.replies[1][2])
+      assert.equal("reconfig", s.replies[1][1].command)
+    end)
+
+    it("resets netlink for an rmdir that nobody will answer", function()
+      hanging(nil, "[<0>] vfs_rmdir+0x1\n")
+      tree.add(s.root, { ["parameters/block_netlink"] = "0\n",
+                         ["parameters/reset_netlink"] = "" })
+      jobs.start(s.held.log, recovery.answer, s.held)
+      assert.equal("1", tree.read(s.root .. "/parameters/reset_netlink"))
+      assert.equal("1", tree.read(s.root .. "/parameters/block_netlink"))
+      pass(600)
+      assert.equal("0", tree.read(s.root .. "/parameters/block_netlink"))
+    end)
+
+    it("leaves an rmdir alone while another program listens", function()
+      hanging(nil, "[<0>] vfs_rmdir+0x1\n")
+      tree.add(s.root, { ["parameters/reset_netlink"] = "",
+        ["proc/net/netlink"] = "00 16  512  00000100 0\n" })
+      jobs.start(s.held.log, recovery.answer, s.held)
+      assert.equal("", tree.read(s.root .. "/parameters/reset_netlink"))
+      assert.is_true(s:logged "hangs in rmdir")
+    end)
+  end)
+
+  describe("stopping", function()
+    before_each(function() s:serve() end)
+
+    local function stop()
+      local blocked, clean
+      jobs.start(s.held.log, function() blocked, clean = s.held:stop() end)
+      settle(function() return blocked end)
+      return blocked, clean
+    end
+
+    it("blocks the devices before the shards finish", function()
+      local state
+      s.answers.stop = false
+      local send = s.pool.send
+      s.pool.send = function(...)
+        state = tree.read(s:path "action/block_dev")
+        send(...)
+        s.held:message { device = s.sent[1].device, verb = "stop", status = 0 }
+      end
+      finally(function() s.pool.send = send end)
+      local blocked, clean = stop()
+      assert.equal("1", state)
+      assert.equal(1, blocked)
+      assert.is_true(clean)
+    end)
+
+    it("says so when a shard does not come to an end", function()
+      s.answers.stop = false
+      local _, clean = stop()
+      assert.is_false(clean)
+      assert.is_true(s:logged "did not 'stop'")
+    end)
+
+    it("refuses new devices, and does not touch configfs of one that goes",
+       function()
+      s.answers.stop = false
+      local e = event("removed", "d", "ram/", 0)
+      s.answers.remove = false
+      s:take(e)
+      local over = false
+      jobs.start(s.held.log, function()
+        s.held:stop()
+        over = true
+      end)
+      assert.equal("unblocked\n", tree.read(s:path "action/block_dev"))
+      s:backstore("new", "ram/", 1)
+      local added = s:take(event("added", "new", "ram/", 1))
+      settle(function() return over and #s.replies == 2 end)
+      assert.same({ added, -ESHUTDOWN }, s.replies[1])
+      assert.same({ e, 0 }, s.replies[2])
+    end)
+  end)
+end)
