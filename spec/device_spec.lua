@@ -1,8 +1,11 @@
 --- The life of a device: opening, refusing, changing, stopping, and what of
 --- the handler's own must have ended by then.
+local commands = require "spec.commands"
 local core = require "tcmu.core"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
+
+local read <const>, vendor <const> = commands.read, commands.vendor
 
 local BLOCK <const> = 512
 
@@ -11,13 +14,9 @@ local function handler(name, fields)
           .. "name = %q, %s }"):format(name, name, fields)
 end
 
-local function vendor(opcode) return string.char(opcode) .. ("\0"):rep(9) end
-
 local function write(lba, byte)
   return scsi.cdb.write_10 { lba = lba, length = 1 }, byte:rep(BLOCK)
 end
-
-local function read(lba) return scsi.cdb.read_10 { lba = lba, length = 1 } end
 
 -- A file that no device has open can be opened by a store.
 local function is_free(path)

@@ -1,8 +1,6 @@
 --- A handler's file that a spec edits while devices use it.
 local assert = require "luassert"
-local scsi = require "tcmu.scsi"
-
-local BLOCK <const> = 512
+local commands = require "spec.commands"
 
 local edited = {}
 
@@ -48,18 +46,9 @@ function edited.open(host, options)
 end
 
 --- The vendor command, with a number in byte 1; and what it says.
-function edited.ask(n) return string.char(0xC1, n or 0) .. ("\0"):rep(8) end
+function edited.ask(n) return commands.vendor(0xC1, n or 0) end
 
 function edited.told(dev, n) return dev:cmd(edited.ask(n)).data end
-
-function edited.write(lba, blocks, byte)
-  return scsi.cdb.write_10 { lba = lba, length = blocks },
-         byte:rep(blocks * BLOCK)
-end
-
-function edited.read(lba, blocks)
-  return scsi.cdb.read_10 { lba = lba, length = blocks }
-end
 
 --- Reloads, which has to be refused; why.
 function edited.refusal(dev)

@@ -1,6 +1,9 @@
 --- Range locks: commands that change the same blocks, and tcmu.lock.
+local commands = require "spec.commands"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
+
+local vendor <const>, write <const> = commands.vendor, commands.write
 
 local BLOCK <const> = 512
 
@@ -32,16 +35,6 @@ local SLOW <const> = [[=slow
       [0xC2] = function() return table.concat(log, " ") end,
     },
   }]]
-
-local function vendor(opcode, ...)
-  local bytes = string.char(opcode, ...)
-  return bytes .. ("\0"):rep(10 - #bytes)
-end
-
-local function write(lba, blocks, name)
-  return scsi.cdb.write_10 { lba = lba, length = blocks },
-         name:rep(blocks * BLOCK)
-end
 
 local function log(dev) return dev:cmd(vendor(0xC2)).data end
 

@@ -1,6 +1,7 @@
 --- luv in a handler: a loop of its own for each state, and the end of it.
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
+local vendor = require "spec.commands".vendor
 
 local has_luv <const> = pcall(require, "luv")
 
@@ -20,10 +21,6 @@ local function source(body, top)
 end
 
 local function device(body, top) return assert(sim.device(source(body, top))) end
-
-local function vendor(opcode, n)
-  return string.char(opcode, n or 0) .. ("\0"):rep(8)
-end
 
 local function answer(body, top)
   local dev <close> = device(body, top)

@@ -2,6 +2,7 @@
 --- the devices live on.
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
+local vendor = require "spec.commands".vendor
 
 local MIB <const> = 1 << 20
 local LIMIT <const> = 8 * MIB
@@ -23,8 +24,6 @@ local function device(body, options)
       },
     }]]):format(body), options))
 end
-
-local function vendor(opcode) return string.char(opcode) .. ("\0"):rep(9) end
 
 local HOGS <const> = {
   ["fills a table"] = "local t = {} for i = 1, 1e12 do t[i] = i end",

@@ -1,4 +1,5 @@
 --- Hot reload: a handler's new file takes over devices that are in use.
+local commands = require "spec.commands"
 local edited = require "spec.edited"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
@@ -6,8 +7,8 @@ local sim = require "tcmu.sim"
 local BLOCK <const> = 512
 local ACTIONS <const> = scsi.cdb.report_supported_operation_codes
 
-local ask <const>, read <const>, write <const> = edited.ask, edited.read,
-  edited.write
+local ask <const>, read <const>, write <const> = edited.ask, commands.read,
+  commands.write
 local told <const>, refusal <const> = edited.told, edited.refusal
 local put <const>, says <const> = edited.put, edited.says
 

@@ -1,7 +1,10 @@
 --- A device and its ring: resets, broken rings, old kernels, and stale bytes.
+local commands = require "spec.commands"
 local core = require "tcmu.core"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
+
+local read <const>, vendor <const> = commands.read, commands.vendor
 
 local BLOCK <const> = 512
 local POISON <const> = 0xA5
@@ -15,16 +18,8 @@ local function handler(fields)
     .. fields .. " } }"
 end
 
-local function vendor(opcode, n)
-  return string.char(opcode, n or 0) .. ("\0"):rep(8)
-end
-
 local function write(lba, byte)
   return scsi.cdb.write_10 { lba = lba, length = 1 }, byte:rep(BLOCK)
-end
-
-local function read(lba, blocks)
-  return scsi.cdb.read_10 { lba = lba, length = blocks or 1 }
 end
 
 local function device(fields, options)

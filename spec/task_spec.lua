@@ -2,6 +2,7 @@
 local core = require "tcmu.core"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
+local vendor = require "spec.commands".vendor
 
 local function source(body)
   return ([[=tasks
@@ -23,10 +24,6 @@ end
 
 local function device(body, options)
   return assert(sim.device(source(body), options))
-end
-
-local function vendor(opcode, n)
-  return string.char(opcode, n or 0) .. ("\0"):rep(8)
 end
 
 local function run(body)

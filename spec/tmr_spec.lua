@@ -2,6 +2,7 @@
 --- not happen to the bytes of those that follow.
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
+local vendor = require "spec.commands".vendor
 
 local BLOCK <const> = 512
 local TASK_ABORTED <const> = 0x40
@@ -26,10 +27,6 @@ return tcmu.handler {
     [0xC3] = function() tcmu.await(function() end) end,
   },
 }]]
-
-local function vendor(opcode, n)
-  return string.char(opcode, n or 0) .. ("\0"):rep(8)
-end
 
 local function write(lba, text, blocks)
   return scsi.cdb.write_10 { lba = lba, length = blocks or 1 },

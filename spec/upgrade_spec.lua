@@ -1,13 +1,14 @@
 --- Reload with commands in flight: what ends on the old functions, what waits,
 --- and the handler's upgrade in between.
+local commands = require "spec.commands"
 local edited = require "spec.edited"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
 
 local BLOCK <const> = 512
 
-local ask <const>, read <const>, write <const> = edited.ask, edited.read,
-  edited.write
+local ask <const>, read <const>, write <const> = edited.ask, commands.read,
+  commands.write
 local told <const>, refusal <const> = edited.told, edited.refusal
 local put <const>, says <const> = edited.put, edited.says
 

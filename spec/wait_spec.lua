@@ -1,6 +1,7 @@
 --- What a handler can wait for: sleep, await, all, spawn.
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
+local vendor = require "spec.commands".vendor
 
 -- A device whose vendor command C1 runs `body` (with self, cmd, and a global
 -- `log` table) and returns its result as text.
@@ -18,10 +19,6 @@ local function device(body, options)
         [0xC2] = function() return table.concat(log, " ") .. "." end,
       },
     }]]):format(body), options))
-end
-
-local function vendor(opcode, n)
-  return string.char(opcode, n or 0) .. ("\0"):rep(8)
 end
 
 local function run(body)

@@ -2,6 +2,7 @@
 local core = require "tcmu.core"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
+local vendor = require "spec.commands".vendor
 
 -- C1 runs `body`; C2 tells the log; the device has a write in Lua to see that
 -- it still works.
@@ -20,8 +21,6 @@ local function device(body, fields)
       },
     }]]):format(fields or "", body))
 end
-
-local function vendor(opcode) return string.char(opcode) .. ("\0"):rep(9) end
 
 local function stopped(body)
   local dev <close> = assert(device(body))

@@ -1,0 +1,24 @@
+--- Commands that many specs send: CDB and, for a write, Data-Out.
+local scsi = require "tcmu.scsi"
+
+local BLOCK <const> = 512
+
+local commands = {}
+
+--- A command of 10 bytes, the first of which are given.
+function commands.vendor(opcode, ...)
+  local bytes = string.char(opcode, ...)
+  return bytes .. ("\0"):rep(10 - #bytes)
+end
+
+function commands.read(lba, blocks)
+  return scsi.cdb.read_10 { lba = lba, length = blocks or 1 }
+end
+
+--- Writes `blocks` blocks that have this byte everywhere.
+function commands.write(lba, blocks, byte)
+  return scsi.cdb.write_10 { lba = lba, length = blocks },
+         byte:rep(blocks * BLOCK)
+end
+
+return commands
