@@ -56,13 +56,8 @@ describe("EXTENDED COPY between two devices", function()
     return assert(host:device(path, options))
   end
 
-  local function names(dev)
-    return lists.designators(dev:cmd(make.inquiry {
-      evpd = true, page_code = 0x83, length = 255 }).data)
-  end
-
   local function target(dev, which)
-    return lists.target(names(dev)[which or 2], dev.block_size)
+    return lists.target(lists.names(dev)[which or 2], dev.block_size)
   end
 
   local function copy(dev, list)
@@ -127,12 +122,12 @@ describe("EXTENDED COPY between two devices", function()
     start(2)
     local a, b = add "handlers/ram.lua", add "handlers/ram.lua"
     write(a, 0, ("a"):rep(BLOCK))
-    for which = 1, #names(b) do
+    for which = 1, #lists.names(b) do
       assert.is.good(copy(a, lists.lid1(target(a) .. target(b, which),
                                         segment(0, 1, 1, 0, which))))
       assert.equal(("a"):rep(BLOCK), read(b, which, 1))
     end
-    local stranger = names(b)[2]:sub(1, -2) .. "\x77"
+    local stranger = lists.names(b)[2]:sub(1, -2) .. "\x77"
     assert.has.sense(copy(a, lists.lid1(target(a) .. lists.target(stranger),
                                         segment(0, 1, 1, 0, 0))), UNREACHABLE)
   end)
@@ -229,7 +224,7 @@ describe("EXTENDED COPY between two devices", function()
                                  .. segment(0, 1, 2, 0, blocks - 1)))
     assert.has.sense(r, ABORTED)
     assert.equal(1, r.sense.command_specific)
-    r = copy(a, lists.lid1(target(a) .. lists.target(names(b)[2], 1024),
+    r = copy(a, lists.lid1(target(a) .. lists.target(lists.names(b)[2], 1024),
                            segment(0, 1, 1, 0, 0)))
     assert.has.sense(r, scsi.INVALID_FIELD_IN_PARAMETER_LIST)
     assert.equal(16 + 32 + 29, r.sense.pointer.byte)

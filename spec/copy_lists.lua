@@ -1,4 +1,5 @@
 --- Parameter lists of EXTENDED COPY, for specs.
+local scsi = require "tcmu.scsi"
 
 local lists = {}
 
@@ -11,6 +12,12 @@ function lists.designators(page)
     at = at + #text
   end
   return found
+end
+
+--- Those of a device, which it is asked for.
+function lists.names(dev)
+  return lists.designators(dev:cmd(scsi.cdb.inquiry {
+    evpd = true, page_code = 0x83, length = 255 }).data)
 end
 
 --- An identification descriptor (SPC-4 table 128) of a disk.

@@ -19,8 +19,7 @@ describe("EXTENDED COPY", function()
   local function open(path)
     dev = assert(sim.device(path or "handlers/ram.lua", {
       size = BLOCK * BLOCKS, serial = "0123456789abcdef" }))
-    designators = lists.designators(dev:cmd(make.inquiry {
-      evpd = true, page_code = 0x83, length = 255 }).data)
+    designators = lists.names(dev)
   end
   before_each(function() open() end)
   after_each(function() dev:close() end)

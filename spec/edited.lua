@@ -1,19 +1,33 @@
 --- A handler's file that a spec edits while devices use it.
 local assert = require "luassert"
 local commands = require "spec.commands"
+local sim = require "tcmu.sim"
 
 local edited = {}
 
-local folder
+local folder, host
 
---- Makes the folder of the file; clean() removes it.
+--- Makes the folder of the file, and a host for devices; clean() removes both.
+-- @return the host
 function edited.make()
   folder = os.tmpname()
   os.remove(folder)
   os.execute("mkdir " .. folder)
+  host = sim.host { memory_limit = 64 << 20 }
+  return host
 end
 
-function edited.clean() os.execute("rm -r " .. folder) end
+function edited.clean()
+  host:close()
+  os.execute("rm -r " .. folder)
+end
+
+--- Makes another host, in place of the one that there was.
+function edited.host(options)
+  host:close()
+  host = sim.host(options)
+  return host
+end
 
 --- The path of a file in it; of the handler without a name.
 function edited.path(name) return folder .. "/" .. (name or "h.lua") end
@@ -37,11 +51,11 @@ function edited.says(text, more)
              :format(more or "", text))
 end
 
---- Opens a device with it.
-function edited.open(host, options)
+--- Opens a device with it, on the host unless another is named.
+function edited.open(options, on)
   options = options or {}
   options.size = options.size or 1 << 20
-  local dev, why = host:device(edited.path(), options)
+  local dev, why = (on or host):device(edited.path(), options)
   return dev or error(why, 2)
 end
 
@@ -49,6 +63,29 @@ end
 function edited.ask(n) return commands.vendor(0xC1, n or 0) end
 
 function edited.told(dev, n) return dev:cmd(edited.ask(n)).data end
+
+--- Lets happen what takes no time.
+function edited.turns(dev)
+  for _ = 1, 5 do dev:run(function() return true end) end
+end
+
+local turn = 1000
+
+--- Begins a reload; returns what waits for its end.
+function edited.begin(dev)
+  turn = turn + 1
+  assert.equal(0, dev:change("prepare", { turn = turn }))
+  dev.shard:change(dev.id, "reload", { turn = turn })
+  edited.turns(dev)
+  return function()
+    local key <const> = dev.id .. "reload"
+    local reports <const> = dev.host.reports
+    dev:run(function() return reports[key] end)
+    local report = reports[key]
+    reports[key] = nil
+    return report.status, report.why
+  end
+end
 
 --- Reloads, which has to be refused; why.
 function edited.refusal(dev)
