@@ -1,0 +1,160 @@
+--- The zones of handlers/zoned.lua opened, closed, finished and reset, and how
+--- many can be open.
+local disk = require "spec.zoned_disk"
+local scsi = require "tcmu.scsi"
+local zones = require "tcmu.zones"
+
+local make = scsi.cdb
+local is = zones.condition
+local NO_PLACE <const> = scsi.INSUFFICIENT_ZONE_RESOURCES
+local BLOCK <const>, FIRST <const>, ZONE <const>, ZONES <const> = disk.BLOCK,
+  disk.FIRST, disk.ZONE, disk.ZONES
+
+local condition <const>, data <const>, manage <const>, open <const> =
+  disk.condition, disk.data, disk.manage, disk.open
+local read <const>, report <const>, start_of <const>, write <const> = disk.read,
+  disk.report, disk.start_of, disk.write
+local zone <const> = disk.zone
+
+describe("a zoned disk", function()
+  local dev, path
+
+  before_each(function() dev, path = disk.make() end)
+  after_each(disk.clean)
+
+  describe("managed by its initiator", function()
+    it("opens, closes, finishes and resets a zone", function()
+      assert.is.good(manage("open_zone", 2))
+      assert.equal(is.EXPLICITLY_OPEN, condition(2))
+      assert.is.good(manage("close_zone", 2))
+      assert.equal(is.EMPTY, condition(2))      -- nothing was written
+      assert.is.good(write(FIRST, 3))
+      assert.is.good(manage("close_zone", 2))
+      assert.equal(is.CLOSED, condition(2))
+      assert.equal(FIRST + 3, zone(2).pointer)
+      assert.is.good(manage("finish_zone", 2))
+      assert.equal(is.FULL, condition(2))
+      assert.is_true(read(FIRST, 4) == data("w", 3) .. data "\0")
+      assert.is.good(manage("open_zone", 2))
+      assert.equal(is.FULL, condition(2))
+      assert.is.good(manage("reset_write_pointer", 2))
+      assert.equal(is.EMPTY, condition(2))
+      assert.equal(FIRST, zone(2).pointer)
+      assert.is_true(read(FIRST, 4) == data("\0", 4))
+    end)
+
+    it("writes to a zone again after its reset", function()
+      assert.is.good(write(FIRST, ZONE, "o"))
+      assert.is.good(manage("reset_write_pointer", 2))
+      assert.is.good(write(FIRST, 1, "n"))
+      assert.is_true(read(FIRST, 2) == data("n") .. data("\0"))
+    end)
+
+    it("gives space back by a reset", function()
+      local function used()
+        local f = assert(io.popen("du -k " .. path))
+        local text = f:read("a")
+        f:close()
+        return tonumber(text:match("^%d+"))
+      end
+      assert.is.good(write(FIRST, ZONE, "o"))
+      assert.is.good(dev:cmd(make.synchronize_cache_16 {}))
+      local before = used()
+      assert.is.good(manage("reset_write_pointer", 2))
+      assert.is_true(used() < before)
+    end)
+
+    it("takes ALL for the zones that fit the command", function()
+      assert.is.good(write(start_of(2), 1))
+      assert.is.good(write(start_of(3), 1))
+      assert.is.good(write(start_of(4), ZONE))
+      local function all()
+        local list = {}
+        for n, one in ipairs(report()) do list[n] = one.condition end
+        return list
+      end
+      assert.is.good(manage("close_zone", "all"))
+      assert.same({ 0, 0, is.CLOSED, is.CLOSED, is.FULL, 1, 1, 1 }, all())
+      assert.is.good(manage("open_zone", "all"))
+      assert.same({ 0, 0, 3, 3, is.FULL, 1, 1, 1 }, all())
+      assert.is.good(manage("finish_zone", "all"))
+      assert.same({ 0, 0, is.FULL, is.FULL, is.FULL, 1, 1, 1 }, all())
+      assert.is.good(manage("reset_write_pointer", "all"))
+      assert.same({ 0, 0, 1, 1, 1, 1, 1, 1 }, all())
+    end)
+
+    it("names zones by their first block alone", function()
+      for _, verb in ipairs { "open_zone", "close_zone", "finish_zone",
+                              "reset_write_pointer" } do
+        assert.has.sense(dev:cmd(make[verb] { zone_id = FIRST + 1 }),
+                         scsi.INVALID_FIELD_IN_CDB, 2)
+        assert.has.sense(dev:cmd(make[verb] { zone_id = ZONES * ZONE }),
+                         scsi.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE)
+      end
+    end)
+
+    it("changes no zone of a disk that is write protected", function()
+      assert.is.good(write(FIRST, 1))
+      local page = "\0\0\0\0\x0A\x0A\2\x10\x08\x40\0\0\xFF\xFF\0\0"
+      assert.is.good(dev:cmd(make.mode_select_6 {
+        pf = 1, parameter_list_length = #page }, page))
+      assert.has.sense(manage("reset_write_pointer", 2),
+                       scsi.LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED)
+      assert.equal(FIRST + 1, zone(2).pointer)
+    end)
+  end)
+
+  describe("at the limit of open zones", function()
+    it("closes the one that was opened first by a write", function()
+      for n = 2, 4 do assert.is.good(write(start_of(n), 1)) end
+      assert.is.good(write(start_of(2) + 1, 1))
+      assert.is.good(write(start_of(5), 1))
+      assert.equal(is.CLOSED, condition(2))
+      for n = 3, 5 do assert.equal(is.IMPLICITLY_OPEN, condition(n)) end
+      assert.is.good(write(start_of(2) + 2, 1))
+      assert.equal(is.IMPLICITLY_OPEN, condition(2))
+      assert.equal(is.CLOSED, condition(3))
+    end)
+
+    it("never closes a zone that was opened by command", function()
+      for n = 2, 4 do assert.is.good(manage("open_zone", n)) end
+      assert.has.sense(write(start_of(5), 1), NO_PLACE)
+      assert.has.sense(manage("open_zone", 5), NO_PLACE)
+      assert.equal(is.EMPTY, condition(5))
+      assert.is.good(write(start_of(2), 1))
+      assert.is.good(manage("close_zone", 3))
+      assert.is.good(write(start_of(5), 1))
+    end)
+
+    it("has a place again when a zone is full, finished or reset", function()
+      for n = 2, 4 do assert.is.good(manage("open_zone", n)) end
+      assert.is.good(write(start_of(2), ZONE))
+      assert.is.good(manage("open_zone", 5))
+      assert.is.good(manage("finish_zone", 3))
+      assert.is.good(manage("open_zone", 6))
+      assert.is.good(manage("reset_write_pointer", 4))
+      assert.is.good(manage("open_zone", 7))
+      assert.has.sense(manage("open_zone", 4), NO_PLACE)
+    end)
+
+    it("opens all closed zones or none", function()
+      for n = 2, 5 do
+        assert.is.good(write(start_of(n), 1))
+        assert.is.good(manage("close_zone", n))
+      end
+      assert.has.sense(manage("open_zone", "all"), NO_PLACE)
+      for n = 2, 5 do assert.equal(is.CLOSED, condition(n)) end
+    end)
+  end)
+
+  it("is told no end of open zones without a limit", function()
+    dev:close()
+    os.remove(path .. ".zones")
+    dev = assert(open { options = ("path=%s;zone_size=%d;max_open=0")
+                                  :format(path, ZONE * BLOCK) })
+    for n = 0, ZONES - 1 do assert.is.good(manage("open_zone", n)) end
+    assert.equal(1, report().same)      -- all of one type
+    local r = dev:cmd(make.inquiry { evpd = 1, page_code = 0xB6, length = 64 })
+    assert.equal("\xFF\xFF\xFF\xFF", r.data:sub(17, 20))
+  end)
+end)
