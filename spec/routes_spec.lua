@@ -2,7 +2,6 @@
 --- commands: they cost little, and each has the commands that are its own.
 local edited = require "spec.edited"
 local scsi = require "tcmu.scsi"
-local sim = require "tcmu.sim"
 
 local make <const> = scsi.cdb
 local MIB <const> = 1 << 20
@@ -40,18 +39,14 @@ describe("devices of one handler", function()
   local host
 
   before_each(function()
-    edited.make()
+    host = edited.make()
     put "old"
-    host = sim.host {}
   end)
-  after_each(function()
-    host:close()
-    edited.clean()
-  end)
+  after_each(edited.clean)
 
   local function open(name, options)
-    return edited.open(host, { name = name, options = options, size = MIB,
-                               kernel = SMALL })
+    return edited.open { name = name, options = options, size = MIB,
+                         kernel = SMALL }
   end
 
   local function live(dev)
