@@ -72,24 +72,36 @@ void cmd_answer(struct cmd *c, uint8_t status)
   ring_complete(d->ring, c->token, c->id, &res);
 }
 
-void cmd_finish(struct cmd *c, uint8_t status)
+/* For a command that others know of, or may wait for. */
+__attribute__((noinline))
+static void finish_at_length(struct cmd *c, uint8_t status)
 {
   struct device *d = c->dev;
 
   if (!c->orphaned)
     cmd_answer(c, status);
+  if (c->enlisted) {
+    if (!c->orphaned)
+      d->by_id[c->id] = NULL;
+    TAILQ_REMOVE(&d->outstanding, c, link);
+    TAILQ_INSERT_HEAD(&d->free_cmds, c, link);
+  }
   lock_release(&d->locks, &c->lock);
   if (c->locks)
     wait_release_locks(d, c);
   if (!c->enlisted)
     return;
-  if (!c->orphaned)
-    d->by_id[c->id] = NULL;
-  TAILQ_REMOVE(&d->outstanding, c, link);
-  TAILQ_INSERT_HEAD(&d->free_cmds, c, link);
   if (TAILQ_EMPTY(&d->outstanding))
     device_quiet(d);
   hold_look(d);
+}
+
+void cmd_finish(struct cmd *c, uint8_t status)
+{
+  if (c->enlisted || c->data_out || c->locks)
+    finish_at_length(c, status);
+  else
+    cmd_answer(c, status);
 }
 
 void cmd_fail(struct cmd *c, int key, int asc, int ascq)

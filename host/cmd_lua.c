@@ -89,7 +89,16 @@ static bool take_reply(struct cmd *c, lua_State *co, int nres)
   return true;
 }
 
-/* The coroutine of a command has ended. */
+static inline void returned(struct cmd *c, struct task *t)
+{
+  c->task = NULL;
+  if (take_reply(c, t->co, t->nres))
+    cmd_finish(c, SCSI_GOOD);
+  else
+    cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
+}
+
+/* The coroutine of a command has ended, but for one that did well at once. */
 static void answered(struct task *t, enum task_end how, lua_State *L)
 {
   struct cmd *c = t->arg;
@@ -97,10 +106,7 @@ static void answered(struct task *t, enum task_end how, lua_State *L)
   c->task = NULL;
   switch (how) {
   case TASK_OK:
-    if (take_reply(c, L, t->nres))
-      cmd_finish(c, SCSI_GOOD);
-    else
-      cmd_fail(c, SCSI_HARDWARE_ERROR, 0x44, 0);
+    returned(c, t);
     return;
   case TASK_FAILED:             /* L: error object, traceback */
     state_push(c->dev->state, L, "fail");
@@ -154,13 +160,14 @@ static inline struct task *begin(struct cmd *c)
 
 /* While its first step runs nothing else of the shard does, so that nobody can
  * ask for a command which ends in it. */
-static inline void run(struct task *t, int nargs)
+static inline void run(struct cmd *c, struct task *t, int nargs)
 {
-  struct cmd *c = t->cmd;
-
-  task_run(t, nargs);
-  if (c->task && !c->enlisted)
+  if (task_try(t, nargs)) {
+    returned(c, t);
+    task_over(t);
+  } else if (c->task && !c->enlisted) {
     cmd_enlist(c);
+  }
 }
 
 void cmd_to_lua(struct cmd *c)
@@ -175,7 +182,7 @@ void cmd_to_lua(struct cmd *c)
   lua_rawgeti(co, ROUTES, d->attention ? ATTENTION : c->cdb[0] + 1);
   lua_pushvalue(co, SELF);
   lua_pushvalue(co, COMMAND);
-  run(t, 2);
+  run(c, t, 2);
 }
 
 bool cmd_enter(struct cmd *c)
@@ -198,7 +205,7 @@ bool cmd_enter(struct cmd *c)
   lua_pushvalue(t->co, COMMAND);
   lua_pushinteger(t->co, (lua_Integer)c->offset);
   lua_pushinteger(t->co, (lua_Integer)c->length);
-  run(t, 4);
+  run(c, t, 4);
   return true;
 }
 

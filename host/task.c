@@ -5,8 +5,8 @@
  * that failed is reset and dropped, since Lua may have left it with its hooks
  * switched off.
  *
- * Most commands end in the step in which they begin, so that one way through
- * step() and end() decides what a command costs.
+ * Most commands end in the step in which they begin, so that task_again(),
+ * task_try() and task_over() decide what a command costs.
  */
 #include "task.h"
 
@@ -188,32 +188,17 @@ static int reset(struct task *t, enum watchdog_stop *stopped)
   return enter(t, false, stopped);
 }
 
-/* From the loop nearly always: then no Lua code is running. */
-static inline int resume(struct task *t, enum watchdog_stop *stopped)
-{
-  int rc;
 
-  t->state->patience = patience(t);
-  if (!step_begin(t->state, t->co))
-    return enter(t, true, stopped);
-  running = t;
-  rc = lua_resume(t->co, NULL, t->nargs, &t->nres);
-  running = NULL;
-  *stopped = step_end(t->state);
-  return rc;
-}
-
-static inline void end(struct task *t, enum task_end how, lua_State *results)
+static void end(struct task *t, enum task_end how, lua_State *results)
 {
   if (t->listed)
     LIST_REMOVE(t, sibling);
   if (t->locks)
     wait_release_locks(t->dev, t);
   t->done(t, how, results);
-  if (how == TASK_OK && t->nres)
-    lua_settop(t->co, t->kept);
-  state_stir(t->state);
-  put_back(t);
+  if (how != TASK_OK)
+    t->nres = 0;                /* they are gone with the coroutine's stack */
+  task_over(t);
 }
 
 /* Runs protected on the main coroutine, with the failed one as a light
@@ -268,27 +253,53 @@ static void fail(struct task *t, enum watchdog_stop stopped, const char *why)
   lua_settop(L, top);
 }
 
-static void step(struct task *t)
+/* A step has not ended the task well: it waits, or has failed. */
+__attribute__((noinline))
+static void unfinished(struct task *t, int rc, enum watchdog_stop stopped)
 {
+  if (rc != LUA_YIELD) {
+    fail(t, stopped, NULL);
+    return;
+  }
+  lua_pop(t->co, t->nres);
+  if (t->waiting)
+    state_stir(t->state);
+  else
+    fail(t, stopped, stopped ? NULL : "a yield with no wait armed: use "
+         "tcmu.sleep or tcmu.await");
+}
+
+bool task_try(struct task *t, int nargs)
+{
+  struct state *st = t->state;
   enum watchdog_stop stopped;
+  int rc;
 
   t->started = true;
-  switch (resume(t, &stopped)) {
-  case LUA_OK:
-    t->nres -= t->kept;         /* Lua counts what lay there before */
-    end(t, TASK_OK, t->co);
-    return;
-  case LUA_YIELD:
-    lua_pop(t->co, t->nres);
-    if (t->waiting)
-      state_stir(t->state);
-    else
-      fail(t, stopped, stopped ? NULL : "a yield with no wait armed: use "
-           "tcmu.sleep or tcmu.await");
-    return;
-  default:
-    fail(t, stopped, NULL);
+  t->nargs = nargs;
+  st->patience = patience(t);
+  if (step_begin(st, t->co)) {  /* from the loop, as nearly always */
+    running = t;
+    rc = lua_resume(t->co, NULL, nargs, &t->nres);
+    running = NULL;
+    stopped = step_end(st);
+  } else {
+    rc = enter(t, true, &stopped);
   }
+  if (rc != LUA_OK) {
+    unfinished(t, rc, stopped);
+    return false;
+  }
+  t->nres -= t->kept;           /* Lua counts what lay there before */
+  return true;
+}
+
+void task_over(struct task *t)
+{
+  if (t->nres)
+    lua_settop(t->co, t->kept);
+  state_stir(t->state);
+  put_back(t);
 }
 
 /* The end of a cancelled task. */
@@ -318,13 +329,14 @@ static void resume_job(struct job *j)
   }
   t->waiting = false;
   t->disarm = t->hurry = NULL;
-  step(t);
+  if (task_try(t, t->nargs))
+    end(t, TASK_OK, t->co);
 }
 
 void task_run(struct task *t, int nargs)
 {
-  t->nargs = nargs;
-  step(t);
+  if (task_try(t, nargs))
+    end(t, TASK_OK, t->co);
 }
 
 void task_run_later(struct task *t, int nargs)

@@ -98,6 +98,11 @@ void task_pool_empty(struct state *st);
 /* Runs it now, as far as it goes without waiting.  `done` may be called. */
 void task_run(struct task *t, int nargs);
 
+/* The same for a command's first step.  True: it has ended well, `done` is not
+ * called, and the starter takes the results and lets go with task_over(). */
+bool task_try(struct task *t, int nargs);
+void task_over(struct task *t);
+
 /* The same from the shard's queue: for callers inside Lua. */
 void task_run_later(struct task *t, int nargs);
 

@@ -26,12 +26,18 @@ static void push_call(lua_State *L, const struct device *d, uint64_t i)
   lua_pushinteger(L, (lua_Integer)i);
 }
 
+/* The way of a command, but for what its coroutine keeps. */
 static void by_task(struct device *d, uint64_t i)
 {
-  struct task *t = task_new(d->state, d, NULL, ignore, NULL);
+  struct task *t = task_again(d->state, d, 0);
 
+  if (!t) {
+    t = task_new(d->state, d, NULL, ignore, NULL);
+    task_keep(t, d, 0);
+  }
   push_call(t->co, d, i);
-  task_run(t, 2);
+  if (task_try(t, 2))
+    task_over(t);
 }
 
 static void by_pcall(struct device *d, uint64_t i)
