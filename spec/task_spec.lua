@@ -233,7 +233,7 @@ describe("a coroutine that serves one command after the other", function()
   end
 
   it("has self and cmd of the device that is asked", function()
-    local host <close>, add = opened [[
+    local _ <close>, add = opened [[
       return cmd.dev.name .. (self.n or "") .. cmd:u8(1)]]
     local a <const>, b <const> = add "a", add "b"
     for i = 1, 5 do
@@ -284,7 +284,7 @@ describe("a coroutine that serves one command after the other", function()
   end)
 
   it("lets go of self when its device is gone", function()
-    local host <close>, add = opened [[
+    local _ <close>, add = opened [[
       kept.selves = kept.selves or setmetatable({}, { __mode = "k" })
       kept.selves[self] = true
       tcmu.sleep(1)
