@@ -17,7 +17,7 @@
 #include "state.h"
 #include "task.h"
 
-enum { DATA = 1, DATA_IN = 2, VIEW = 3 };       /* user values */
+enum { DATA = 1, DATA_IN = 2 };         /* user values */
 
 struct cmd_ud {
   const char *is;               /* cmd_class, see bind_check() */
@@ -45,28 +45,15 @@ void cmd_push(lua_State *L, struct cmd *c)
     lua_rawgeti(L, LUA_REGISTRYINDEX, c->ud_ref);
     return;
   }
-  ud = lua_newuserdatauv(L, sizeof(*ud), 3);
+  ud = lua_newuserdatauv(L, sizeof(*ud), 2);
   *ud = (struct cmd_ud){ cmd_class, c };
   luaL_setmetatable(L, cmd_class);
   buffer_push_view(L, c, false);
-  lua_pushvalue(L, -1);
-  lua_setiuservalue(L, -3, VIEW);
   lua_setiuservalue(L, -2, DATA);
   buffer_push_view(L, c, true);
   lua_setiuservalue(L, -2, DATA_IN);
   lua_pushvalue(L, -1);
   c->ud_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-}
-
-void cmd_ud_renew(lua_State *L, struct cmd *c)
-{
-  if (!c->swapped)
-    return;
-  c->swapped = false;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, c->ud_ref);
-  lua_getiuservalue(L, -1, VIEW);
-  lua_setiuservalue(L, -2, DATA);
-  lua_pop(L, 1);
 }
 
 void cmd_ud_free(lua_State *L, struct cmd *c)
@@ -78,7 +65,7 @@ void cmd_ud_free(lua_State *L, struct cmd *c)
   lua_rawgeti(L, LUA_REGISTRYINDEX, c->ud_ref);
   ud = lua_touserdata(L, -1);
   ud->cmd = NULL;
-  lua_getiuservalue(L, -1, VIEW);
+  lua_getiuservalue(L, -1, DATA);
   buffer_revoke(L, -1);
   lua_getiuservalue(L, -2, DATA_IN);
   buffer_revoke(L, -1);
@@ -209,20 +196,6 @@ static int l_u24(lua_State *L) { return number(L, 3); }
 static int l_u32(lua_State *L) { return number(L, 4); }
 static int l_u64(lua_State *L) { return number(L, 8); }
 
-/* cmd:swap_data(buffer) -> the one before.  For emulation that serves one
- * command by the handler's read or write with other data. */
-static int l_swap_data(lua_State *L)
-{
-  struct cmd *c = check(L);
-
-  bind_check(L, 2, buffer_class);
-  c->swapped = true;
-  lua_getiuservalue(L, 1, DATA);
-  lua_pushvalue(L, 2);
-  lua_setiuservalue(L, 1, DATA);
-  return 1;
-}
-
 /* cmd:moved(n): should the command end with CHECK CONDITION, the first n bytes
  * of its data, as they are in cmd.data then, go out with the sense.  For stream
  * devices, whose ILI, FILEMARK and EOM come with what could be read. */
@@ -251,7 +224,6 @@ static int l_tostring(lua_State *L)
 
 static const luaL_Reg methods[] = {
   { "moved", l_moved },
-  { "swap_data", l_swap_data },
   { "u8", l_u8 },
   { "u16", l_u16 },
   { "u24", l_u24 },

@@ -9,10 +9,6 @@ struct cmd;
 /* Pushes the Lua object of a command; it is made once per slot and reused. */
 void cmd_push(lua_State *L, struct cmd *c);
 
-/* A new command has the slot: `data` is its own again, whatever the one before
- * had put there by swap_data. */
-void cmd_ud_renew(lua_State *L, struct cmd *c);
-
 /* Lets go of it, before the slot is freed. */
 void cmd_ud_free(lua_State *L, struct cmd *c);
 

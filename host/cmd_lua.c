@@ -153,8 +153,6 @@ static inline struct task *begin(struct cmd *c)
   if (!t && !(t = furnish(c)))
     return NULL;
   c->task = t;
-  if (c->swapped)
-    cmd_ud_renew(t->co, c);
   return t;
 }
 

@@ -12,7 +12,7 @@ local limits = require "tcmu.limits"
 local option = require "tcmu.option"
 local routes = require "tcmu.routes"
 local vpd = require "tcmu.vpd"
-require "tcmu.command"              -- its split is the stand-in's too
+require "tcmu.command"              -- whose methods a stand-in has as well
 
 local devs = {}
 
@@ -54,22 +54,33 @@ end
 
 -- Data ----------------------------------------------------------------------
 
-local STAND_IN <const> = { __index = { split = core.cmd_methods.split } }
+-- What a handler's function gets as the command where that would have other
+-- data: `data` and `dev` are its own, the rest is of the command that runs, if
+-- there is one.  So what runs side by side for one command stays apart.
+local StandIn = {}
+local methods = {}                  -- by name, of the command behind it
 
--- The command that runs, or outside of one an object that can do a little.
+-- core.cmd_methods has functions, and numbers for what only a command tells.
+function StandIn:__index(key)
+  local of <const> = rawget(self, "of")
+  local method <const> = core.cmd_methods[key]
+  if type(method) ~= "function" then return of and of[key] end
+  methods[key] = methods[key] or function(stand_in, ...)
+    return method(rawget(stand_in, "of"), ...)
+  end
+  return methods[key]
+end
+
+-- The command that runs, if `buffer` is its data or nil, or a stand-in.
 local function command(dev, buffer)
-  return core.running()
-         or setmetatable({ data = buffer, dev = dev }, STAND_IN)
+  local cmd <const> = core.running()
+  if cmd and (buffer == nil or buffer == cmd.data) then return cmd end
+  return setmetatable({ of = cmd, data = buffer, dev = dev }, StandIn)
 end
 
 -- Calls fn(self, cmd, ...) of the handler with `buffer` as cmd.data.
 local function with_data(dev, fn, buffer, ...)
-  local cmd = command(dev, buffer)
-  if buffer == cmd.data then return fn(dev.self, cmd, ...) end
-  local before = cmd:swap_data(buffer)
-  local reply = fn(dev.self, cmd, ...)
-  cmd:swap_data(before)
-  return reply
+  return fn(dev.self, command(dev, buffer), ...)
 end
 
 --- dev:read(buffer, offset): fills all of the buffer.  Waits; raises.
