@@ -45,3 +45,7 @@ end, "assertion.status.positive", "assertion.status.negative")
 -- A busy machine or a sanitizer must not make handlers look guilty; the specs
 -- of the watchdog set the budget that they are about.
 require("tcmu.core").budget(2000)
+
+-- Opened once for all: busted forgets modules after each file, and luv must not
+-- come twice into one state, where its first loop may be collected meanwhile.
+pcall(require, "luv")
