@@ -10,6 +10,7 @@ local BLOCKS <const> = 8192
 local segment <const>, numbered <const> = lists.segment, lists.numbered
 local lid1 <const>, lid4 <const> = lists.lid1, lists.lid4
 local COPY_ABORTED <const> = sense.new(0x0A, 0, 0)
+local CLEARED <const> = sense.new(0x0A, 0x2F, 0x02)
 local IMMED <const>, G_SENSE <const> = 1, 2     -- of LID4
 local HOLD <const>, RESERVED <const>, NO_ID <const> = 0, 1, 3  -- LIST ID USAGE
 
@@ -151,6 +152,110 @@ describe("EXTENDED COPY", function()
     assert.equal(28, (string.unpack(">I4", r.data)))
     assert.equal(1, r.data:byte(6))
     assert.equal(3 * BLOCK, (string.unpack(">I8", r.data, 17)))
+  end)
+
+  -- The answer of RECEIVE COPY STATUS (LID4): SPC-4 table 240.
+  local function long_status(id)
+    local r = dev:cmd(make.receive_copy_status_lid4 { list_identifier = id,
+                                                      length = 255 })
+    if r.status ~= 0 then return r end
+    local action, state, delay, status, field, length, unit, count, segments =
+      string.unpack(">BBxxI4BBBBI8I2", r.data, 5)
+    assert.equal(28 + field, #r.data - 4)
+    assert.is_true(length <= field and field % 4 == 0)
+    return { action = action, state = state, delay = delay, status = status,
+             unit = unit, count = count, segments = segments,
+             sense = sense.decode(r.data:sub(33, 32 + length)) }
+  end
+
+  it("tells of LID1 and LID4 in the form of LID4 as often as asked", function()
+    local list = segment(0, 0, 3, 0, 10):rep(2)
+    assert.is.good(copy(lid1(target(), list, 1)))
+    assert.is.good(copy(lid4(target(), list, 2), "extended_copy_lid4"))
+    for action = 0, 1 do
+      for _ = 1, 2 do
+        assert.same({ action = action, state = 1, delay = 0xFFFFFFFE,
+                      status = 0, unit = 0, count = 6 * BLOCK, segments = 2 },
+                    long_status(action + 1))
+      end
+    end
+  end)
+
+  it("keeps why it failed", function()
+    local function details(id, length)
+      return dev:cmd(make.receive_copy_failure_details_lid1 {
+        list_identifier = id, length = length or 255 })
+    end
+    assert.has.sense(details(1), scsi.INVALID_FIELD_IN_CDB, 2)
+    local failed = copy(lid1(target(), segment(0, 0, 1, 0, 1)
+                                       .. segment(0, 9, 1, 0, 1), 1))
+    assert.has.sense(failed, scsi.COPY_TARGET_DEVICE_NOT_REACHABLE)
+    local told = long_status(1)
+    assert.same({ 2, 2 }, { told.state, told.status })
+    assert.equal(failed.sense:is(told.sense), true)
+    -- RECEIVE COPY STATUS (LID1) forgets its own answer only.
+    for _, want in ipairs { 0, 2 } do
+      local r = dev:cmd(make.receive_copy_status_lid1 { list_identifier = 1,
+                                                        length = 64 })
+      assert.equal(want, r.status)
+    end
+    local r = details(1)
+    assert.is.good(r)
+    assert.equal(#r.data - 4, (string.unpack(">I4", r.data)))
+    assert.equal(2, r.data:byte(57))
+    assert.equal(failed.sense_bytes:sub(1, 18), string.unpack(">s2", r.data, 59))
+    assert.has.sense(details(1), scsi.INVALID_FIELD_IN_CDB, 2)
+
+    assert.is.good(copy(lid1(target(), segment(0, 0, 1, 0, 1), 2)))
+    assert.equal("\0\0\0\0", details(2).data)
+    -- Of another kind of command there are none.
+    assert.is.good(copy(lid4(target(), segment(0, 0, 1, 0, 1), 3),
+                        "extended_copy_lid4"))
+    assert.has.sense(details(3), scsi.INVALID_FIELD_IN_CDB, 2)
+    -- And 0 bytes of it are enough to have it forgotten.
+    copy(lid1(target(), segment(0, 9, 1, 0, 1), 4))
+    assert.is.good(details(4, 0))
+    assert.has.sense(details(4), scsi.INVALID_FIELD_IN_CDB, 2)
+  end)
+
+  it("can be aborted by its list identifier", function()
+    local SLOW <const> = [[=slow
+      local tcmu = require "tcmu"
+      return tcmu.handler { name = "slow",
+        open = function(dev) return { bytes = tcmu.buffer(dev.size) } end,
+        read = function(self, cmd, offset, n)
+          tcmu.sleep(1000)
+          cmd.data:copy(0, self.bytes, offset, n)
+        end,
+        write = function(self, cmd, offset, n)
+          self.bytes:copy(offset, cmd.data, 0, n)
+        end }]]
+    local function abort(id)
+      return dev:cmd(make.copy_operation_abort { list_identifier = id })
+    end
+    assert.has.sense(abort(1), scsi.INVALID_FIELD_IN_CDB, 2)
+    dev:close()
+    open(SLOW)
+    local list = segment(0, 0, 1, 0, 1):rep(10)
+    -- In the background.
+    assert.is.good(copy(lid4(target(), list, 1, IMMED), "extended_copy_lid4"))
+    assert.has.sense(dev:cmd(make.receive_copy_failure_details_lid1 {
+      list_identifier = 1, length = 64 }), scsi.INVALID_FIELD_IN_CDB, 2)
+    assert.equal(0xFFFFFFFF, long_status(1).delay)
+    assert.is.good(abort(1))
+    assert.same({ action = 1, state = 0x60, delay = 0xFFFFFFFE, status = 0x40,
+                  unit = 0, count = BLOCK, segments = 1 }, long_status(1))
+    assert.is_true(dev:now() < 2)
+    assert.has.sense(abort(1), scsi.INVALID_FIELD_IN_CDB, 2)
+    -- In the foreground, where its own command says so.
+    list = lid1(target(), list, 2)
+    local running = dev:submit(make.extended_copy_lid1 { length = #list }, list)
+    for _ = 1, 5 do dev.shard:turn(false) end
+    local aborting = dev:submit(make.copy_operation_abort
+                                { list_identifier = 2 })
+    assert.has.sense(dev:wait(running), CLEARED)
+    assert.is.good(dev:wait(aborting))
+    assert.equal(0x60, long_status(2).state)
   end)
 
   it("refuses list identifiers and flags that mean nothing", function()

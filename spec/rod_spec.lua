@@ -95,7 +95,7 @@ describe("a ROD token", function()
         write(a, 5000, data:sub(1500 * BLOCK + 1))
         assert.is.good(populate(a, ranges({ 10, 1500 }, { 5000, 1500 })))
         local told = information(a)
-        assert.same({ 0x10, 1, 0xF1, 3000, 2, 512, told.length - 4 },
+        assert.same({ 0x10, 1, 0xF1, 3000, 0, 512, told.length - 4 },
                     { told.action, told.state, told.unit, told.count,
                       told.segments, #told.token, told.available })
         assert.equal(3000 * BLOCK, (string.unpack(">I8", told.token, 57)))

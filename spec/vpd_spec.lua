@@ -272,7 +272,7 @@ describe("INQUIRY", function()
       found[kind] = hex(text)
       at = at + 4 + #text
     end
-    assert.equal("0c" .. "830400011011" .. "840400030507" .. "000000",
+    assert.equal("0e" .. "8305000110111c" .. "84050003040507" .. "00",
                  found[0x0001])
     assert.equal("00000000" .. "0008" .. "0040" .. "00000800",
                  found[0x0004]:sub(1, 24))

@@ -18,7 +18,7 @@ local ABORTED <const> = sense.new(COPY_ABORTED, 0, 0)
 local INEXACT <const> = sense.new(COPY_ABORTED, 0x26, 0x0A)
 local WRITE_REFUSED <const> = sense.constant.THIRD_PARTY_DEVICE_FAILURE
 local BAD_FIELD <const> = sense.constant.INVALID_FIELD_IN_PARAMETER_LIST
-local LID4 <const> = 0x01            -- the service action
+local LID1 <const>, LID4 <const> = records.LID1, records.LID4
 
 -- Copying ---------------------------------------------------------------------
 
@@ -88,6 +88,7 @@ end
 local function do_segments(record, dev, request, ends)
   for number, segment in ipairs(request.segments) do
     records.go_on(record, dev)
+    record.segments = number
     local ok, result = pcall(move, segment, ends)
     if not ok then
       if not sense.is(result) then
@@ -99,20 +100,21 @@ local function do_segments(record, dev, request, ends)
       end
       error(result, 0)
     end
-    record.segments = number
     record.bytes = record.bytes + result
   end
 end
 
-local function extended_copy(self, cmd, layout, long)
+local function extended_copy(self, cmd, layout, action)
   local dev <const> = cmd.dev
   local list = guard.parameters(cmd, layout)
   if list == "" then return end
-  local request = copy_list.read(list, long)
+  local request = copy_list.read(list, action == LID4)
   local ends, reasons = find_ends(self, dev, request.targets)
-  check(dev, request, ends, reasons)
-  local record = records.enter(dev, request.id, request.keep)
-  if request.immed then
+  local record = records.enter(dev, action, request.id, request.keep)
+  local can, why = pcall(check, dev, request, ends, reasons)
+  if not can then
+    records.perform(record, function() error(why, 0) end)
+  elseif request.immed then
     -- What goes wrong then is for RECEIVE COPY STATUS.
     core.background(pcall, records.perform, record, do_segments, dev, request,
                     ends)
@@ -123,40 +125,63 @@ end
 
 --- EXTENDED COPY (LID1).
 function copy.lid1(self, cmd, layout)
-  extended_copy(self, cmd, layout, false)
+  extended_copy(self, cmd, layout, LID1)
 end
 
 --- EXTENDED COPY (LID4): the same with longer list identifiers and IMMED.
 function copy.lid4(self, cmd, layout)
-  extended_copy(self, cmd, layout, true)
+  extended_copy(self, cmd, layout, LID4)
 end
 
 -- Results ---------------------------------------------------------------------
 
--- The record that is asked for; one that has ended is forgotten with it.
-local function asked(cmd, layout)
+-- The record that is asked for, if it is `good`; else there is none.
+local function asked(cmd, layout, good)
   local id = guard.field(cmd, layout, "list_identifier")
   local record = records.find(cmd.dev, id)
-  if not record then guard.refuse(layout, "list_identifier") end
-  if record.ended then records.forget(cmd.dev, id) end
+  if not record or not good(record) then
+    guard.refuse(layout, "list_identifier")
+  end
   return record
 end
 
---- RECEIVE COPY STATUS (LID1): SPC-4 table 238.
+local function any() return true end
+local function runs(record) return not record.ended end
+local function untold(record) return not record.told end
+local function ended(record) return record.action == LID1 and record.ended end
+
+--- RECEIVE COPY STATUS (LID1): SPC-4 table 238.  Of a copy that has ended it is
+-- told once.
 function copy.status_lid1(_, cmd, layout)
-  local record = asked(cmd, layout)
+  local record = asked(cmd, layout, untold)
+  record.told = record.ended
   local count, unit = record.bytes, 0
   while count >> (10 * unit) > 0xFFFFFFFF do unit = unit + 1 end
   return string.pack(">I4BI2BI4", 8, record.status, record.segments, unit,
                      count >> (10 * unit))
 end
 
---- RECEIVE COPY STATUS (LID4): SPC-4 table 240; the transfer count is in bytes.
+--- RECEIVE COPY STATUS (LID4): SPC-4 table 240.
 function copy.status_lid4(_, cmd, layout)
-  local record = asked(cmd, layout)
-  return string.pack(">s4", records.describe(record,
-                                             record.action or LID4, 1, 0))
+  local record = asked(cmd, layout, any)
+  return string.pack(">s4", records.describe(record, cmd.dev))
 end
+
+--- RECEIVE COPY FAILURE DETAILS (LID1): SPC-4 table 237.  There are none of a
+-- copy that has not failed, and they are told once.
+function copy.failure_details_lid1(_, cmd, layout)
+  local dev <const> = cmd.dev
+  local record = asked(cmd, layout, ended)
+  records.forget(dev, record.id)
+  if record.status == records.GOOD then return string.pack(">I4", 0) end
+  local status, text = records.verdict(record, dev.descriptor_sense)
+  return string.pack(">s4", string.pack(">c52Bxs2", ("\0"):rep(52), status,
+                                        text))
+end
+
+--- COPY OPERATION ABORT: waits until nothing is moved any more (SPC-4
+-- 5.17.4.7).
+function copy.abort(_, cmd, layout) records.abort(asked(cmd, layout, runs)) end
 
 --- RECEIVE COPY OPERATING PARAMETERS: SPC-4 table 236.
 function copy.operating_parameters(_, cmd)

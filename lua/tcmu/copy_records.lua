@@ -4,6 +4,7 @@
 -- them; and since a device is not told either when an initiator is gone, which
 -- would end the keeping, nothing is kept for long.
 
+local core = require "tcmu.core"
 local sense = require "tcmu.sense"
 
 local records = {}
@@ -11,16 +12,26 @@ local records = {}
 --- How many copies there may be at a time, with the ended ones that are kept.
 records.most = 16
 
---- A record's status: as COPY MANAGER STATUS has it (SPC-4 table 239).
+--- A record's status: as COPY COMMAND STATUS has it (SPC-4 table 239).
 records.IN_PROGRESS, records.GOOD, records.BAD = 0, 1, 2
 
+--- The service actions of the commands that there are records of.
+records.LID1, records.LID4, records.POPULATE, records.WRITE_USING =
+  0x00, 0x01, 0x10, 0x11
+
 local IN_PROGRESS <const>, BAD <const> = records.IN_PROGRESS, records.BAD
-local CLEARED <const> = sense.new(0x0B, 0, 0)   -- ABORTED COMMAND
+local RESET <const> = sense.new(0x0B, 0, 0)     -- ABORTED COMMAND
+local ABORTED <const> = sense.new(0x0A, 0x2F, 0x02)     -- COMMANDS CLEARED ...
 local KEPT_SECONDS <const> = 30
-local CHECK_CONDITION <const> = 0x02
--- COPY OPERATION STATUS of one that runs, and of one that something else than
--- an error has ended (SPC-4 table 242).
-local IN_BACKGROUND <const>, TERMINATED <const> = 0x12, 0x60
+local CHECK_CONDITION <const>, TASK_ABORTED <const> = 0x02, 0x40
+-- COPY OPERATION STATUS of one that has written less than it was asked for, of
+-- one that runs, and of one that something else than an error has ended (SPC-4
+-- table 242).
+local PARTIAL <const>, IN_BACKGROUND <const>, TERMINATED <const> =
+  0x03, 0x12, 0x60
+-- ESTIMATED STATUS UPDATE DELAY: it has ended, or nobody knows.
+local ENDED <const>, UNKNOWN <const> = 0xFFFFFFFE, 0xFFFFFFFF
+local BYTES <const>, BLOCKS <const> = 0x00, 0xF1        -- TRANSFER COUNT UNITS
 -- ILLEGAL REQUEST with OPERATION IN PROGRESS: the list identifier is in use.
 local IN_USE <const> = sense.new(0x05, 0x00, 0x16)
 
@@ -61,12 +72,13 @@ local function make_room(copies)
   error(sense.status.BUSY)
 end
 
---- A new record { id, status, bytes = moved so far, segments = done so far },
--- kept only if `keep`.  Raises if a copy with that identifier runs, or too many
--- do.
-function records.enter(dev, id, keep)
-  local record = { id = id, status = IN_PROGRESS, bytes = 0, segments = 0,
-                   resets = dev.handle():resets() }
+--- A new record { action, id, status, bytes = moved so far, segments = begun so
+-- far, partial }, kept only if `keep`.  Raises if a copy with that identifier
+-- runs, or too many do.
+function records.enter(dev, action, id, keep)
+  local record = { action = action, id = id, status = IN_PROGRESS, bytes = 0,
+                   segments = 0, resets = dev.handle():resets(),
+                   waiting = {} }
   if not keep then return record end
   dev.copies = dev.copies or {}
   local old <const> = records.find(dev, id)
@@ -82,7 +94,10 @@ local ending <const> = { __close = function(record, why)
     record.status = why == nil and record.done and records.GOOD or BAD
   end
   if sense.is(why) then record.failure = why end
+  record.terminated = why == nil and not record.done or why == RESET
+                      or why == ABORTED
   record.ended = os.time()
+  for _, wake in ipairs(record.waiting) do wake() end
 end }
 
 --- Calls fn(record, ...).  However it ends, and if it is cancelled, the record
@@ -94,26 +109,52 @@ function records.perform(record, fn, ...)
 end
 
 --- Raises if the device has been reset meanwhile, which ends copies in the
--- background too (SPC-4 5.17.4); the others are aborted with their commands.
+-- background too (SPC-4 5.17.4), the others are aborted with their commands; or
+-- if COPY OPERATION ABORT wants it.
 function records.go_on(record, dev)
-  if dev.handle():resets() ~= record.resets then error(CLEARED) end
+  if dev.handle():resets() ~= record.resets then error(RESET, 0) end
+  if record.abort then error(ABORTED, 0) end
+end
+
+--- Ends a copy before its time.  Waits until it moves nothing any more.
+function records.abort(record)
+  record.abort = true
+  core.await(function(wake) table.insert(record.waiting, wake) end)
+end
+
+-- COPY OPERATION STATUS.
+local function state_of(record)
+  if not record.ended then return IN_BACKGROUND end
+  if record.terminated then return TERMINATED end
+  return record.partial and PARTIAL or record.status
+end
+
+--- The status that a command ended with, and its sense data in one of both
+-- formats or "".
+function records.verdict(record, descriptor_format)
+  local failure <const> = record.failure
+  if record.status ~= BAD then return 0, "" end
+  if not failure then return CHECK_CONDITION, "" end
+  if failure.status ~= CHECK_CONDITION then return failure.status, "" end
+  return CHECK_CONDITION, sense.encode(failure, descriptor_format)
 end
 
 --- The first 28 bytes of the answers that tell of a copy by a list identifier
 -- of four bytes, without the length, and its sense data (SPC-4 tables 240 and
--- 246).  `action` is the command's; the transfer count is in `unit`s, coded as
--- `code`.
-function records.describe(record, action, unit, code)
-  local state = record.status
-  if state == IN_PROGRESS then state = IN_BACKGROUND end
-  if record.failure == CLEARED then state = TERMINATED end
-  local text = record.failure and record.failure.status == CHECK_CONDITION
-               and sense.encode(record.failure, true) or ""
-  return string.pack(">BBI2I4BBBBI8I2c6", action,
-    state,
-    0, 0,                           -- counter, estimated delay
-    record.status == BAD and CHECK_CONDITION or 0,
-    #text, #text, code, record.bytes // unit, record.segments,
+-- 246).  The transfer count of the commands with tokens is in blocks, and they
+-- have no segments.
+function records.describe(record, dev)
+  local state <const> = state_of(record)
+  local status, text = records.verdict(record, true)
+  if state == TERMINATED then status, text = TASK_ABORTED, "" end
+  local unit, code = 1, BYTES
+  if record.action >= records.POPULATE then
+    unit, code = dev.block_size, BLOCKS
+  end
+  return string.pack(">BBI2I4BBBBI8I2c6", record.action, state,
+    0,                              -- counter of commands
+    record.ended and ENDED or UNKNOWN,
+    status, #text, #text, code, record.bytes // unit, record.segments,
     ("\0"):rep(6)) .. text
 end
 

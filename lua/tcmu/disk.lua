@@ -50,9 +50,13 @@ local on, offers = guard.commands {
   extended_copy_lid1 = { copy.lid1, when = can "write" },
   extended_copy_lid4 = { copy.lid4, when = can "write" },
   receive_copy_status_lid1 = { copy.status_lid1, when = can "write" },
-  receive_copy_status_lid4 = { copy.status_lid4, when = can "write" },
+  receive_copy_failure_details_lid1 = { copy.failure_details_lid1,
+                                        when = can "write" },
   receive_copy_operating_parameters = { copy.operating_parameters,
                                         when = can "write" },
+
+  receive_copy_status_lid4 = copy.status_lid4,
+  copy_operation_abort = copy.abort,
 
   populate_token = rod.populate,
   write_using_token = { rod.write_using, when = can "write" },

@@ -30,9 +30,9 @@ local NO_ROOM <const> =
   sense.constant.INSUFFICIENT_RESOURCES_TO_CREATE_ROD_TOKEN
 local UNDERRUN <const> = sense.constant.COPY_TARGET_DEVICE_DATA_UNDERRUN
 local FAILURE <const> = sense.constant.THIRD_PARTY_DEVICE_FAILURE
-local POPULATE <const>, WRITE_USING <const> = 0x10, 0x11
+local POPULATE <const>, WRITE_USING <const> =
+  records.POPULATE, records.WRITE_USING
 local limits <const> = token.limits
-local IN_BLOCKS <const> = 0xF1      -- of TRANSFER COUNT UNITS
 local FACTS <const> = ">I8I4s2"     -- largest read, block size, lengths
 local RANGE <const> = 16            -- bytes of a range descriptor
 
@@ -112,7 +112,7 @@ local function make(record, self, dev, ranges, seconds)
   table.insert(dev.tokens, made)
   core.spawn(expire, made)
   record.token = made.bytes
-  record.bytes, record.segments = bytes, #ranges
+  record.bytes = bytes
 end
 
 --- For tcmu.copy_serve: what a token of this device stands for, as text; or
@@ -208,8 +208,7 @@ end
 -- what goes wrong is for RECEIVE ROD TOKEN INFORMATION.
 local function start(cmd, layout, action, immed, fn, ...)
   local id <const> = guard.field(cmd, layout, "list_identifier")
-  local record = records.enter(cmd.dev, id, true)
-  record.action = action
+  local record = records.enter(cmd.dev, action, id, true)
   if immed then
     core.background(pcall, records.perform, record, fn, ...)
   else
@@ -298,7 +297,6 @@ local function write_ranges(record, dev, destination, ranges, source, at,
       at, done = at + n, done + n
       record.bytes = record.bytes + n
     end
-    record.segments = record.segments + 1
   end
   if delete then source.delete() end
 end
@@ -309,7 +307,6 @@ local function write_zeroes(record, self, dev, ranges)
     copy_end.check(dev, "write", range.offset, range.length)
     dev:zero(range.offset, range.length)
     record.bytes = record.bytes + range.length
-    record.segments = record.segments + 1
   end
 end
 
@@ -344,12 +341,9 @@ end
 function rod.information(_, cmd, layout)
   local dev <const> = cmd.dev
   local record = records.find(dev, guard.field(cmd, layout, "list_identifier"))
-  if not record or not record.action then
-    guard.refuse(layout, "list_identifier")
-  end
+  if not record then guard.refuse(layout, "list_identifier") end
   local tokens = record.token and "\0\0" .. record.token or ""
-  return string.pack(">s4", records.describe(record, record.action,
-                                             dev.block_size, IN_BLOCKS)
+  return string.pack(">s4", records.describe(record, dev)
                             .. string.pack(">s4", tokens))
 end
 
