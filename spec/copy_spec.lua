@@ -203,7 +203,8 @@ describe("EXTENDED COPY", function()
     assert.is.good(r)
     assert.equal(#r.data - 4, (string.unpack(">I4", r.data)))
     assert.equal(2, r.data:byte(57))
-    assert.equal(failed.sense_bytes:sub(1, 18), string.unpack(">s2", r.data, 59))
+    assert.equal(failed.sense_bytes:sub(1, 18),
+                 (string.unpack(">s2", r.data, 59)))
     assert.has.sense(details(1), scsi.INVALID_FIELD_IN_CDB, 2)
 
     assert.is.good(copy(lid1(target(), segment(0, 0, 1, 0, 1), 2)))

@@ -254,7 +254,7 @@ describe("a ROD token", function()
     assert.has.sense(use(b, "\0\1\0\0" .. token:sub(5), ranges({ 0, 1 })),
                      scsi.INVALID_TOKEN_OPERATION_UNSUPPORTED_TOKEN_TYPE)
     assert.has.sense(use(b, ("\0"):rep(512), ranges({ 0, 1 })),
-                     scsi.INVALID_TOKEN_OPERATION_TOKEN_CORRUPT)
+                     scsi.INVALID_TOKEN_OPERATION_INVALID_TOKEN_LENGTH)
     local other = token_for({ 0, 4 })
     assert.not_equal(token:sub(473), other:sub(473))
   end)
@@ -286,7 +286,7 @@ describe("a ROD token", function()
     end
     refused(ranges({ 0, 10 }, { 9, 1 }), 32)
     refused(ranges({ 0, 0 }), 14)
-    refused("", 14)
+    refused("", 0)
     refused(ranges({ 0, 1 }), 4, { seconds = 601 })
     refused(ranges({ 0, 1 }), 8, { kind = 0x00010000 })
     refused(ranges({ 0, 1 }), 8, { kind = 0x00800002 })
@@ -312,6 +312,32 @@ describe("a ROD token", function()
     assert.is.good(populate(a, ranges({ 0, 1 })))
   end)
 
+  it("ignores a descriptor that is not whole", function()
+    write(a, 0, numbered(4))
+    local function made_of(length, text)
+      local list = string.pack(">I2BxI4I4xxI2", 14 + #text, 0, 0, 0, length)
+                   .. text
+      assert.is.good(a:cmd(make.populate_token {
+        list_identifier = 1, length = #list }, list))
+      return information(a).count
+    end
+    local two = ranges({ 0, 1 }, { 1, 3 })
+    assert.equal(4, made_of(#two, two))
+    assert.equal(1, made_of(31, two))
+    assert.equal(1, made_of(32, two:sub(1, 31)))
+    -- What a cut list leaves unwritten nobody would miss, so it is refused.
+    local token = information(a).token
+    for length, why in pairs {
+      [32] = scsi.PARAMETER_LIST_LENGTH_ERROR,
+      [31] = scsi.INVALID_FIELD_IN_PARAMETER_LIST,
+    } do
+      local list = string.pack(">I2xxxxxxI8c512xxxxxxI2", 534 + length, 0,
+                               token, 32) .. two:sub(1, 31)
+      assert.has.sense(b:cmd(make.write_using_token {
+        list_identifier = 2, length = #list }, list), why)
+    end
+  end)
+
   it("does no harm to another of the same blocks", function()
     write(a, 0, numbered(4))
     local one, other = token_for({ 0, 4 }), token_for({ 2, 4 })
@@ -323,10 +349,13 @@ describe("a ROD token", function()
   it("gives what it has where more is asked for, and says so", function()
     write(a, 0, numbered(4))
     local token = token_for({ 0, 4 })
-    assert.has.sense(use(b, token, ranges({ 0, 6 })),
-                     scsi.COPY_TARGET_DEVICE_DATA_UNDERRUN)
-    assert.equal(numbered(4) .. ("\0"):rep(2 * BLOCK), read(b, 0, 6))
-    assert.equal(4, information(b, 2).count)
+    write(b, 0, ("b"):rep(7 * BLOCK))
+    -- SBC-3 5.48.2: no error, but the amount and "partial ROD token usage".
+    assert.is.good(use(b, token, ranges({ 0, 3 }, { 4, 2 }, { 6, 1 })))
+    assert.equal(numbered(3) .. ("b"):rep(BLOCK) .. numbered(1, BLOCK, 3)
+                 .. ("b"):rep(2 * BLOCK), read(b, 0, 7))
+    local told = information(b, 2)
+    assert.same({ 3, 4 }, { told.state, told.count })
     local r = use(b, token, ranges({ 0, 1 }), { offset = 4 })
     assert.has.sense(r, scsi.INVALID_FIELD_IN_PARAMETER_LIST)
     assert.equal(8, r.sense.pointer.byte)

@@ -28,7 +28,6 @@ local BAD_FIELD <const> = sense.constant.INVALID_FIELD_IN_PARAMETER_LIST
 local TOO_MANY <const> = sense.constant.TOO_MANY_SEGMENT_DESCRIPTORS
 local NO_ROOM <const> =
   sense.constant.INSUFFICIENT_RESOURCES_TO_CREATE_ROD_TOKEN
-local UNDERRUN <const> = sense.constant.COPY_TARGET_DEVICE_DATA_UNDERRUN
 local FAILURE <const> = sense.constant.THIRD_PARTY_DEVICE_FAILURE
 local POPULATE <const>, WRITE_USING <const> =
   records.POPULATE, records.WRITE_USING
@@ -45,7 +44,8 @@ local REASONS <const> = {
 }
 local UNSUPPORTED <const> =
   sense.constant.INVALID_TOKEN_OPERATION_UNSUPPORTED_TOKEN_TYPE
-local CORRUPT <const> = sense.constant.INVALID_TOKEN_OPERATION_TOKEN_CORRUPT
+local WRONG_LENGTH <const> =
+  sense.constant.INVALID_TOKEN_OPERATION_INVALID_TOKEN_LENGTH
 
 -- The device that made the tokens ------------------------------------------
 
@@ -164,19 +164,18 @@ end
 
 -- Parameter lists ------------------------------------------------------------
 
--- The range descriptors at `at` of a list, in bytes, and their sum; raises for
--- what is wrong with them (SBC-3 table 62).
+-- The range descriptors whose length is at `length_at` of a list, in bytes, and
+-- their sum; raises for what is wrong with them (SBC-3 table 62).  A last one
+-- that is incomplete does not count.
 local function read_ranges(dev, list, length_at)
   local length, at = string.unpack(">I2", list, length_at + 1)
-  if length < RANGE or length % RANGE ~= 0 then
-    error(BAD_FIELD:at_param(length_at))
-  end
+  if length < RANGE then error(BAD_FIELD:at_param(length_at)) end
   if length // RANGE > limits.ranges then
     error(TOO_MANY:at_param(length_at))
   end
-  if at - 1 + length > #list then error(BAD_LENGTH) end
+  local complete <const> = math.min(length, #list - (at - 1)) // RANGE
   local ranges, sum = {}, 0
-  for first = at - 1, at - 2 + length, RANGE do
+  for first = at - 1, at - 2 + complete * RANGE, RANGE do
     local lba, blocks = string.unpack(">I8I4", list, first + 1)
     extent.check(dev, lba, blocks)
     local range = { offset = lba * dev.block_size,
@@ -195,13 +194,14 @@ local function read_ranges(dev, list, length_at)
 end
 
 -- The list of a command whose header has `head` bytes; nil: there is none.
+-- There has to be room for a descriptor.
 local function read_list(cmd, layout, head)
   local list = guard.parameters(cmd, layout)
   if list == "" then return nil end
   if #list < head then error(BAD_LENGTH) end
   local said = string.unpack(">I2", list) + 2
-  if said < head or said > #list then error(BAD_FIELD:at_param(0)) end
-  return list:sub(1, said)
+  if said < head + RANGE then error(BAD_FIELD:at_param(0)) end
+  return list:sub(1, said), said
 end
 
 -- Begins what a list asks for; with IMMED it goes on beside the commands, and
@@ -249,7 +249,7 @@ end
 -- function(buffer, at), delete = function() }.  Waits; raises.
 local function source_of(bytes)
   local kind, shard, device = token.read(bytes)
-  if not kind then error(CORRUPT) end
+  if not kind then error(WRONG_LENGTH) end
   if kind ~= token.type.CHANGE_VULNERABLE then error(UNSUPPORTED) end
   if shard >= core.peer.shards or device < 0 then error(REASONS.unknown) end
   local rc, text = core.peer.look(shard, device, nil, nil, bytes)
@@ -281,7 +281,8 @@ local function contiguous(source, at)
   return 0
 end
 
--- In the order of the list, so that TRANSFER COUNT says what is there.
+-- In the order of the list, so that TRANSFER COUNT says what is there; a token
+-- that is too short for it is no error (SBC-3 5.48.2).
 local function write_ranges(record, dev, destination, ranges, source, at,
                             delete)
   for _, range in ipairs(ranges) do
@@ -290,7 +291,10 @@ local function write_ranges(record, dev, destination, ranges, source, at,
       local n = math.min(range.length - done, destination.chunk,
                          contiguous(source, at))
       records.go_on(record, dev)
-      if n == 0 then error(UNDERRUN) end
+      if n == 0 then
+        record.partial = true
+        break
+      end
       local buffer = core.buffer(n)
       source.read(buffer, at)
       destination.write(buffer, range.offset + done)
@@ -313,8 +317,13 @@ end
 --- WRITE USING TOKEN (SBC-3 5.48).
 function rod.write_using(self, cmd, layout)
   local dev <const> = cmd.dev
-  local list = read_list(cmd, layout, 536)
+  local list, said = read_list(cmd, layout, 536)
   if not list then return end
+  -- What is cut off would stay unwritten, and nobody would know.
+  if said > #list then error(BAD_LENGTH) end
+  if string.unpack(">I2", list, 535) ~= said - 536 then
+    error(BAD_FIELD:at_param(0))
+  end
   local flags, offset = string.unpack(">BxxxxxI8", list, 3)
   local bytes = list:sub(17, 16 + token.LENGTH)
   local ranges = read_ranges(dev, list, 534)
