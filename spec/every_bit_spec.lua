@@ -13,7 +13,7 @@ local sense = require "tcmu.sense"
 local sim = require "tcmu.sim"
 
 local make = scsi.cdb
-local SIZE <const> = 64 << 10
+local BLOCK <const>, SIZE <const> = 512, 64 << 10
 local POISON <const> = "\xA5"
 local GROUP <const> = "16 0 1 11 0 1 1 1"   -- one that may be set
 
@@ -91,7 +91,9 @@ for what, device in pairs(DEVICES) do
 
     -- The answer of both, which is one and the same.
     local function ask(layout, bytes, data)
-      local how = data and { data_out = data } or { data_in = 4096 }
+      -- As much Data-In as the blocks have: else C leaves READ to Lua.
+      local how = data and { data_out = data }
+                  or { data_in = layout.blocks and 2 * BLOCK or 4096 }
       local told = {}
       for i, dev in ipairs { fast, slow } do
         told[i] = dev:cmd(bytes, how)
