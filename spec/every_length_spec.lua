@@ -110,7 +110,7 @@ local function parameter_lists(dev)
   local zeroes <const> = string.pack(">I4xxI2c504", 0xFFFF0001, 504,
                                      ("\0"):rep(504))
   local pages <const> = "\x01\x0A" .. ("\0"):rep(10)
-                        .. "\x4A\1\0\x1C\0\0\x60" .. ("\0"):rep(25)
+                        .. "\x4A\1\0\x1C\7\0\x60" .. ("\0"):rep(25)
   return {
     { "mode_select_6", { pf = 1 },
       "\0\0\0\8" .. string.pack(">I4I4", 0, 512) .. pages },

@@ -129,13 +129,37 @@ describe("mode parameters", function()
 
   it("have subpages, with a header of their own", function()
     open()
-    local want = "4a01001c" .. "000060" .. ("00"):rep(25)
+    local want = "4a01001c" .. "060060" .. ("00"):rep(25)
     for _, code in ipairs { 0x01, 0xFF } do
       local data = sense6 { page = 10, subpage_code = code, dbd = true }
       assert.equal(want, hex(data:sub(-32)))
     end
     assert.equal("0a0a", hex(sense6 { page = 10, subpage_code = 0xFF,
                                       dbd = true }:sub(5, 6)))
+  end)
+
+  it("say who sets the clock, and whether the kernel moves ports", function()
+    -- TCMOS and SCSIP, without which SET TIMESTAMP were illegal; IALUAE.
+    local function extension()
+      return sense6 { page = 10, subpage_code = 1, dbd = true }:byte(9)
+    end
+    open()
+    assert.equal(0x06, extension())
+    dev:change("alua", { groups = "16 0 1 11 0 1 1 1" })
+    assert.equal(0x07, extension())
+    dev:change("alua", { groups = "16 0 1 11 0 0 1 1" })
+    assert.equal(0x06, extension())
+    dev:close()
+    open({}, [[=stopped
+      local tcmu = require "tcmu"
+      local scsi = require "tcmu.scsi"
+      return tcmu.handler { name = "stopped",
+        open = function(dev)
+          return { store = tcmu.store.memory(dev.size) }
+        end,
+        on = { [scsi.MAINTENANCE_OUT] = {
+          [scsi.action.SET_TIMESTAMP] = false } } }]])
+    assert.equal(0x04, extension())
   end)
 
   it("have the thresholds of provisioning where space is counted", function()
@@ -193,9 +217,9 @@ describe("mode parameters", function()
 
     it("may be subpages", function()
       open()
-      local same = "\x4A\1\0\x1C\0\0\x60" .. ("\0"):rep(25)
+      local same = "\x4A\1\0\x1C\6\0\x60" .. ("\0"):rep(25)
       assert.is.good(select(same))
-      local r = select("\x4A\1\0\x1C\0\0\x40" .. ("\0"):rep(25))
+      local r = select("\x4A\1\0\x1C\6\0\x40" .. ("\0"):rep(25))
       assert.has.sense(r, scsi.INVALID_FIELD_IN_PARAMETER_LIST)
       assert.same({ byte = 10, bit = 5, cdb = false }, r.sense.pointer)
     end)

@@ -4,8 +4,11 @@
 -- which bits may be changed, and what a change does.  MODE SELECT checks the
 -- whole parameter list before it changes anything.  Saved values do not exist.
 
+local alua = require "tcmu.alua"
 local guard = require "tcmu.guard"
 local limits = require "tcmu.limits"
+local offer = require "tcmu.offer"
+local scsi = require "tcmu.scsi"
 local sense = require "tcmu.sense"
 
 local mode = {}
@@ -69,10 +72,17 @@ local CONTROL <const> = {
   end,
 }
 
--- 0Ah/01h: MAXIMUM SENSE DATA LENGTH is what fits into a ring entry.
+-- 0Ah/01h: TCMOS, since the clock is the host's; SCSIP, without which there may
+-- be no SET TIMESTAMP; IALUAE where the kernel moves ports by itself; MAXIMUM
+-- SENSE DATA LENGTH is what fits into a ring entry.
 local CONTROL_EXTENSION <const> = {
   code = 0x0A, subcode = 0x01,
-  body = function() return string.pack(">BBBc25", 0, 0, 96, ("\0"):rep(25)) end,
+  body = function(_, dev)
+    local clock <const> = offer.has(dev, scsi.MAINTENANCE_OUT,
+                                    scsi.action.SET_TIMESTAMP)
+    return string.pack(">BBBc25", 0x04 | bit(clock, 0x02)
+                       | alua.support(dev) & 0x01, 0, 96, ("\0"):rep(25))
+  end,
   changeable = function() return ("\0"):rep(28) end,
 }
 
@@ -114,7 +124,7 @@ end
 
 local function body_of(dev, page, control)
   if control == CHANGEABLE then return page.changeable(dev) end
-  return page.body(control == DEFAULT and opened[dev] or settings_of(dev))
+  return page.body(control == DEFAULT and opened[dev] or settings_of(dev), dev)
 end
 
 -- Header and block descriptor ------------------------------------------------
