@@ -181,15 +181,12 @@ for _, path in ipairs { "handlers/ram.lua", "handlers/ramdisk.lua" } do
       assert.equal(block("s", 4) .. block "\0", read(20, 5))
       assert.has.sense(dev:cmd(make.read_32 { blocks = 1, rdprotect = 1 }),
                        scsi.INVALID_FIELD_IN_CDB, 10, 7)
-      -- Tags are part of the protection that there is not.
-      for tag, byte in pairs {
-        expected_initial_logical_block_reference_tag = 20,
-        expected_logical_block_application_tag = 24,
-        logical_block_application_tag_mask = 26,
-      } do
-        assert.has.sense(dev:cmd(make.read_32 { blocks = 1, [tag] = 1 }),
-                         scsi.INVALID_FIELD_IN_CDB, byte)
-      end
+      -- Tags are part of the protection that there is not (SBC-3 5.14).
+      assert.equal(block "s", dev:cmd(make.read_32 {
+        lba = 20, blocks = 1,
+        expected_initial_logical_block_reference_tag = 1,
+        expected_logical_block_application_tag = 2,
+        logical_block_application_tag_mask = 3 }).data)
       local wrong = "\x7F" .. ("\0"):rep(6) .. "\x18\xFF\xFF" .. ("\0"):rep(22)
       assert.has.sense(dev:cmd(wrong), scsi.INVALID_FIELD_IN_CDB, 8)
       for length = 0, 0x40, 8 do

@@ -12,7 +12,7 @@ describe("the list of commands", function()
   it("tells what a command needs and which fields it refuses", function()
     local text = matrix.text(tcmu.disk)
     assert.matches("| 42h | UNMAP | SBC%-3 | C or Lua | [^|]* | anchor "
-                   .. "| unmap |", text)
+                   .. "|  | unmap |", text)
     assert.matches("WRITE %(32%) | SBC%-3 | C or Lua |", text)
     assert.matches("WRITE AND VERIFY %(32%) | SBC%-3 | Lua |", text)
     assert.matches("| 28h | READ %(10%) | SBC%-3 | C or Lua |", text)

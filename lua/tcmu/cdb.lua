@@ -10,7 +10,7 @@
 -- bytes, `field` the same by name.  It also names the fields that have a role,
 -- where there is one: `lba`, `blocks` (a length in blocks), `allocation` (the
 -- most Data-In that is wanted, bytes) and `parameter` (the length of Data-Out,
--- bytes).  A field is { name, byte, bit, width, means, no, needs, with }.
+-- bytes).  A field is { name, byte, bit, width, means, no, ignored, needs, with }.
 
 local suggest = require "tcmu.suggest"
 
@@ -62,7 +62,8 @@ local function finish(raw)
   local bytes = (7 - bit + width + 7) // 8
   field = {
     name = name, byte = byte, bit = bit, width = width,
-    means = raw.means, no = raw.no, needs = raw.needs, with = raw.with,
+    means = raw.means, no = raw.no, ignored = raw.ignored, needs = raw.needs,
+    with = raw.with,
     role = ROLES[name], bytes = bytes, format = ">I" .. bytes,
     shift = bytes * 8 - (7 - bit) - width,
     limit = width == 64 and -1 or (1 << width) - 1,
@@ -232,12 +233,13 @@ local function supported(field, can)
   return not field.needs or (can ~= nil and can[field.needs] == true)
 end
 
--- The bytes of a mask with a 1 for every bit of every field that may be used.
-local function mask_bytes(layout, can)
+-- The bytes of a mask with a 1 for every bit of every field that may be set;
+-- `looked_at`: of those alone that mean something.
+local function mask_bytes(layout, can, looked_at)
   local mask = {}
   for i = 1, layout.length do mask[i] = 0 end
   for _, field in ipairs(layout.fields) do
-    if supported(field, can) then
+    if supported(field, can) and not (looked_at and field.ignored) then
       local bits = field.limit << field.shift
       for i = field.bytes, 1, -1 do
         mask[field.byte + i] = mask[field.byte + i] | bits & 0xFF
@@ -252,7 +254,7 @@ end
 -- the opcode and the service action themselves, otherwise a 1 for
 -- every bit that the device server looks at and accepts.  `can` is dev.can.
 function cdb.usage(layout, can)
-  local mask = mask_bytes(layout, can)
+  local mask = mask_bytes(layout, can, true)
   mask[1] = layout.opcode
   local action = layout.field.service_action
   if layout.opcode == VARIABLE then
@@ -264,8 +266,14 @@ function cdb.usage(layout, can)
   return string.char(table.unpack(mask))
 end
 
---- Where a CDB uses something that usage data do not promise: the byte and,
--- unless the field is whole bytes, its leftmost bit; nil if it is all right.
+--- A mask with a 1 for every bit that may be set: what usage data promise, and
+-- what the standard wants to be ignored.
+function cdb.allowed(layout, can)
+  return string.char(table.unpack(mask_bytes(layout, can)))
+end
+
+--- Where a CDB uses something that is not allowed: the byte and, unless the
+-- field is whole bytes, its leftmost bit; nil if it is all right.
 function cdb.violation(layout, bytes, can)
   local mask = mask_bytes(layout, can)
   for i = 2, layout.length do

@@ -47,13 +47,15 @@ local SANITIZE_FLAGS <const> = {
 }
 
 -- The 32 byte forms (SBC-3 5.14 and others): byte 10 is byte 1 of the others.
+-- Without protection information no tag is checked, and they are ignored.
 local function long(protect, flags, length)
   local fields = {
     { "group_number", 6, 4, 5 }, { protect, 10, 7, 3, no = true },
     { "logical_block_address", 12, 7, 64 },
-    { "expected_initial_logical_block_reference_tag", 20, 7, 32, no = true },
-    { "expected_logical_block_application_tag", 24, 7, 16, no = true },
-    { "logical_block_application_tag_mask", 26, 7, 16, no = true },
+    { "expected_initial_logical_block_reference_tag", 20, 7, 32,
+      ignored = true },
+    { "expected_logical_block_application_tag", 24, 7, 16, ignored = true },
+    { "logical_block_application_tag_mask", 26, 7, 16, ignored = true },
     { length, 28, 7, 32 },
   }
   for _, flag in ipairs(flags) do

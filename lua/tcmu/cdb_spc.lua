@@ -5,6 +5,7 @@
 -- and a field { name, byte, leftmost bit, width in bits }, counted as the
 -- standard's tables do.  More of a field:
 --   no = true       decoded, but not supported: must be 0 in our devices
+--   ignored = true  says nothing to devices like ours, whatever it is
 --   needs = "x"     must be 0 unless the device can do x (dev.can.x)
 --   means = "x"     its values have names in tcmu.cdb_names
 --   with = "x"      says nothing unless the field x, one bit, is 1

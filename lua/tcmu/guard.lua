@@ -46,7 +46,7 @@ end
 -- of all bits at once is for the common case; the table tells what is wrong.
 local function checker(layout)
   local format <const> = FORMATS[layout.length]
-  local a, b, c, d = string.unpack(format, cdb.usage(layout, EVERYTHING))
+  local a, b, c, d = string.unpack(format, cdb.allowed(layout, EVERYTHING))
   local demanding = {}
   for _, field in ipairs(layout.fields) do
     if field.needs and not field.no then demanding[#demanding + 1] = field end

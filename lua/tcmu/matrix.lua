@@ -33,21 +33,25 @@ end
 local FIXED <const> = { operation_code = true, service_action = true,
                         additional_cdb_length = true, control = true }
 
--- The names of fields that are honoured, and of those that must be 0.
+-- The names of fields that are honoured, of those that must be 0, and of those
+-- that are ignored.
 local function fields(layout)
-  local yes, no = {}, {}
+  local yes, no, ignored = {}, {}, {}
   for _, field in ipairs(layout.fields) do
     if not FIXED[field.name] then
       local name = field.name:gsub("_", " ")
       if field.no then
         no[#no + 1] = name
+      elseif field.ignored then
+        ignored[#ignored + 1] = name
       else
         yes[#yes + 1] = field.needs and ("%s (needs %s)"):format(name,
                                          field.needs) or name
       end
     end
   end
-  return table.concat(yes, ", "), table.concat(no, ", ")
+  return table.concat(yes, ", "), table.concat(no, ", "),
+         table.concat(ignored, ", ")
 end
 
 local function code_of(layout)
@@ -66,8 +70,8 @@ function matrix.text(kind)
   local dev = example(kind)
   local out = {
     "| Code | Command | Standard | Answered by | Honoured | Must be 0 | "
-    .. "Needs |",
-    "|---|---|---|---|---|---|---|",
+    .. "Ignored | Needs |",
+    "|---|---|---|---|---|---|---|---|",
   }
   for _, entry in ipairs(rsoc.commands(dev)) do
     local layout = assert(entry.layout)
@@ -76,10 +80,13 @@ function matrix.text(kind)
     if ours then
       who = is_direct(kind, entry.opcode, entry.action) and "C or Lua" or "Lua"
     end
-    local yes, no = fields(layout)
-    out[#out + 1] = ("| %s | %s | %s | %s | %s | %s | %s |"):format(
-      code_of(layout), layout.name, layout.standard, who, ours and yes or "",
-      ours and no or "", ours and needs(kind, layout) or "")
+    local row = { code_of(layout), layout.name, layout.standard, who }
+    if ours then
+      row[5], row[6], row[7] = fields(layout)
+      row[8] = needs(kind, layout)
+    end
+    for i = #row + 1, 8 do row[i] = "" end
+    out[#out + 1] = "| " .. table.concat(row, " | ") .. " |"
   end
   return table.concat(out, "\n") .. "\n"
 end
