@@ -128,8 +128,8 @@ tsan:  ## the specs of the threads under TSan
 fuzz: build/fuzz-ring  ## feed garbage to the consumer of the ring
 	build/fuzz-ring 1 2000
 
-FUZZED := spec/fuzz/ring.c spec/fuzz/main.c host/ring.c host/ring_open.c \
-  host/sim.c host/sim_ring.c host/bits.c
+FUZZED := spec/fuzz/ring.c spec/fuzz/main.c host/ring.c host/ring_answer.c \
+  host/ring_open.c host/sim.c host/sim_ring.c host/bits.c
 
 build/fuzz-ring: $(FUZZED) $(wildcard host/*.h)
 	@mkdir -p $(@D)

@@ -45,6 +45,7 @@ struct cmd {
   bool held;                    /* has not begun: its device is held */
   bool expired, orphaned;
   bool enlisted;                /* it waits, or is about to: can be found */
+  bool swapped;                 /* its `data` is not the view at the moment */
   int sense_len;
   uint64_t moved;               /* bytes of Data-In that are valid */
   uint64_t with_sense;          /* as many go out with CHECK CONDITION */
@@ -72,11 +73,9 @@ struct cmd {
   uint64_t due;                 /* ns; deadline */
 };
 
-/* Takes an entry of the ring and gets it going; for device_drain(). */
-void cmd_take(struct device *d, const struct ring_cmd *entry);
-
-/* Begins with a command that was held. */
-void cmd_resume(struct cmd *c);
+/* Begins with a command, now or once its range is free; in that case, or if it
+ * has to wait for anything else, it is enlisted on return. */
+void cmd_begin(struct cmd *c);
 
 /* From now on the command can be found, and runs out of time. */
 void cmd_enlist(struct cmd *c);
@@ -92,16 +91,12 @@ void cmd_finish(struct cmd *c, uint8_t status);
  * to Lua. */
 void cmd_fail(struct cmd *c, int key, int asc, int ascq);
 
-
 /* Ends a command early: its coroutine is cancelled; it is answered as soon as
  * no store operation uses its data.  What the fast path does it finishes. */
 void cmd_abort(struct cmd *c);
 
 /* The ring was reset or the device is gone: nothing is to be answered. */
 void cmd_orphan(struct cmd *c);
-
-/* True if nothing about the CDB, its range and its size needs a closer look. */
-bool cmd_is_plain(const struct cmd *c);
 
 /* The command with this cmd_id, or NULL. */
 struct cmd *cmd_by_id(struct device *d, uint16_t id);
@@ -114,6 +109,29 @@ void cmd_pool_free(struct device *d);
 
 /* A store operation of fast_submit() has ended: 0 or -errno. */
 void cmd_stored(struct cmd *c, int rc);
+
+/* What fast_submit() has made of a command; false: nothing. */
+bool cmd_served(struct cmd *c, int rc);
+
+/* True if the range is the command's; it begins later by itself otherwise. */
+bool cmd_hold_range(struct cmd *c);
+
+/* One more slot for the pool; NULL: there is no memory. */
+struct cmd *cmd_slot_new(struct device *d);
+
+/* -- cmd_take.c ------------------------------------------------------------ */
+
+/* The store has done what a command asked for. */
+static inline void cmd_set_moved(struct cmd *c)
+{
+  c->moved = c->range.kind == SCSI_READ ? c->data_len : 0;
+}
+
+/* Takes up to `most` commands out of the ring, each as far as it goes at once,
+ * and returns how many.  *event is RING_CMD if there may be more; otherwise it
+ * is what has come instead, with *out, as ring_next() says. */
+int cmd_take(struct device *d, int most, enum ring_event *event,
+             union ring_entry *out);
 
 /* -- cmd_lua.c ------------------------------------------------------------- */
 
@@ -129,6 +147,9 @@ bool cmd_enter(struct cmd *c);
 void cmd_store_error(struct cmd *c, int rc);
 
 /* -- fast.c ---------------------------------------------------------------- */
+
+/* True if nothing about the CDB, its range and its size needs a closer look. */
+bool cmd_is_plain(const struct cmd *c);
 
 enum { FAST_NOT = 2 };          /* beside what store_submit() returns */
 

@@ -8,6 +8,7 @@
 #include "bind_wait.h"
 #include "device.h"
 #include "hold.h"
+#include "ring_short.h"
 
 static void clear_iov(const struct iovec *iov, uint32_t n, uint64_t from)
 {

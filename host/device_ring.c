@@ -86,31 +86,35 @@ static void manage(struct device *d, const struct ring_tmr *tmr)
 /* Takes up to `most` entries and returns how many; *empty if that was all. */
 static int take(struct device *d, int most, bool *empty)
 {
+  enum ring_event event;
   union ring_entry e;
-  int n;
+  int n = 0;
 
-  *empty = true;
-  for (n = 0; n < most; n++) {
-    switch (ring_next(d->ring, &e)) {
+  *empty = false;
+  while (n < most) {
+    n += cmd_take(d, most - n, &event, &e);
+    switch (event) {
     case RING_CMD:
-      cmd_take(d, &e.cmd);
       break;
     case RING_EMPTY:
+      *empty = true;
       return n;
     case RING_TMR:
       manage(d, &e.tmr);
+      n++;
       break;
     case RING_RESET:
       log_warn(d->name, "somebody has reset the ring: commands that were "
                "running are dropped");
       device_orphan_all(d);
+      n++;
       break;
     case RING_BROKEN:
       park(d);
+      *empty = true;
       return n;
     }
   }
-  *empty = false;
   return n;
 }
 

@@ -22,6 +22,12 @@ static void done(struct store_op *op, int rc)
   cmd_stored(op->arg, rc);
 }
 
+bool cmd_is_plain(const struct cmd *c)
+{
+  return c->range.plain && c->in_range && !c->bidi_cnt &&
+         c->range.blocks <= c->dev->max_blocks;
+}
+
 /* READ, WRITE: all data is there, and no more. */
 static bool has_data(const struct cmd *c)
 {

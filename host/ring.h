@@ -48,6 +48,7 @@ enum ring_event {
  * CDB and iovecs with the calls below before anything else is completed. */
 struct ring_cmd {
   uint32_t token;               /* names the entry to ring_complete() */
+  uint32_t len;                 /* of the entry */
   uint16_t id;                  /* cmd_id; unique only while outstanding */
   uint32_t iov_cnt;             /* data (Data-Out of a bidirectional command) */
   uint32_t bidi_cnt;            /* Data-In of a bidirectional command */
@@ -113,9 +114,6 @@ uint16_t ring_tmr_id(const struct ring_tmr *t, uint32_t i);
  * visible with ring_publish(). */
 void ring_complete(struct ring *r, uint32_t token, uint16_t id,
                    const struct ring_result *res);
-
-/* The same with GOOD and nothing else to tell. */
-void ring_good(struct ring *r, uint32_t token, uint16_t id);
 
 /* Stores cmd_tail (release) past all that is finished.  Returns true if it
  * moved, so that one write() to the device is due; false also if the ring was

@@ -19,6 +19,7 @@ void ring_set_broken(struct ring *r, const char *fmt, ...)
   if (r->broken)
     return;
   r->broken = true;
+  r->edge = r->cursor;
   va_start(args, fmt);
   vsnprintf(r->why, sizeof(r->why), fmt, args);
   va_end(args);
@@ -71,13 +72,14 @@ int ring_new(void *map, size_t len, char *why, size_t why_len,
   r->ring_off = off;
   r->data_off = (uint64_t)off + size;
   r->caps = peek(mb->flags);
-  r->head = r->cursor = r->tail = r->published = tail;
+  r->head = r->cursor = r->edge = r->published = tail;
   r->mask = TAKEN_AT_FIRST - 1;
   r->taken = malloc(TAKEN_AT_FIRST * sizeof(*r->taken));
   r->ids = OWNERS_AT_FIRST;
   r->owners = calloc(r->ids, sizeof(*r->owners));
   if (!r->taken || !r->owners)
     goto no_memory;
+  r->owners[0] = RING_NOBODY;
   *out = r;
   return 0;
 
@@ -100,7 +102,7 @@ void ring_free(struct ring *r)
 bool ring_grow_taken(struct ring *r)
 {
   uint32_t mask = r->mask * 2 + 1, t;
-  struct taken *bigger = malloc((mask + 1ul) * sizeof(*bigger));
+  uint32_t *bigger = malloc((mask + 1ul) * sizeof(*bigger));
 
   if (!bigger)
     return false;
@@ -115,7 +117,7 @@ bool ring_grow_taken(struct ring *r)
 bool ring_grow_owners(struct ring *r, uint16_t id)
 {
   uint32_t ids = r->ids;
-  struct owner *bigger;
+  uint64_t *bigger;
 
   while (ids <= id)
     ids *= 2;

@@ -1,13 +1,13 @@
-/* ring_state.h - what ring.c and ring_open.c share: the state of a consumer.
+/* ring_state.h - the state of a consumer, for ring*.c and ring_short.h.
  *
  * What the kernel wrote is read once, checked, and kept in private memory:
  * where an entry starts, how long it is and whose it is never comes from the
  * shared pages again.  So whatever is scribbled over them afterwards can
  * spoil answers, not this program.
  *
- *   taken:   a queue of the commands between cmd_tail and the cursor, each
- *            with the number of bytes that are released with it (entries that
- *            need no answer and follow it are released along).
+ *   taken:   a queue of the commands between cmd_tail and the cursor.  What
+ *            needs no answer and follows one is released along with it: the
+ *            tail is where the oldest in the queue starts.
  *   owners:  by cmd_id, which command has it now.
  */
 #ifndef RING_STATE_H
@@ -16,16 +16,23 @@
 #include "abi.h"
 #include "ring.h"
 
-struct taken {
-  uint32_t offset;              /* in the ring */
-  uint32_t release;             /* bytes */
-  bool done;                    /* answered, behind one that is not */
+enum {
+  /* Left in the hole of every command that was taken, and of an entry that
+   * broke the ring.  The kernel clears an entry before it fills it, so a
+   * missing mark means that the ring was reset and has moved on, even if
+   * cmd_tail happens to be what it was. */
+  RING_MARK = 0x6b617474,
+
+  /* In a place of `taken`, whose low bits are free: answered, behind one that
+   * is not. */
+  RING_DONE = 1,
 };
 
-struct owner {
-  uint32_t token;
-  bool out;                     /* taken and not answered */
-};
+/* Together with a token the owner of an id that is out, taken and not
+ * answered.  Tokens have 32 bits, so 0 owns nothing, and this alone is an
+ * owner that no token is. */
+#define RING_OUT ((uint64_t)1 << 32)
+#define RING_NOBODY UINT64_MAX
 
 struct ring {
   struct abi_mailbox *mb;
@@ -33,16 +40,18 @@ struct ring {
   uint32_t size;                /* of the ring */
   uint32_t head;                /* cmd_head when last looked at */
   uint32_t cursor;              /* next entry to be taken */
-  uint32_t tail;                /* everything before it is finished */
+  uint32_t edge;                /* up to here entries may be taken: `head`, or
+                                   the ring's end before it; where the ring is
+                                   broken nothing may, and it is `cursor` */
   uint32_t published;           /* cmd_tail as we know it */
   unsigned caps;
   bool broken;
   bool stuck;                   /* ... by the entry at the cursor; it is marked */
 
-  struct taken *taken;          /* by token & mask */
+  uint32_t *taken;              /* offsets in the ring, by token & mask */
   uint32_t mask;
   uint32_t first, next;         /* tokens: oldest in the queue, next given */
-  struct owner *owners;
+  uint64_t *owners;             /* that of id 0 is RING_NOBODY */
   uint32_t ids;
 
   size_t len;                   /* of the mapping */
@@ -53,14 +62,36 @@ struct ring {
 /* One load, whatever the compiler would like better. */
 #define peek(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 
-static inline struct taken *ring_slot(const struct ring *r, uint32_t token)
+static inline struct abi_cmd *ring_at(const struct ring *r, uint32_t offset)
+{
+  return (struct abi_cmd *)(r->cmdr + offset);
+}
+
+static inline uint32_t *ring_slot(const struct ring *r, uint32_t token)
 {
   return &r->taken[token & r->mask];
+}
+
+/* Moves the cursor past an entry; `len` was checked against `edge`. */
+static inline void ring_pass(struct ring *r, uint32_t len)
+{
+  r->cursor += len;
+  if (r->cursor == r->size) {
+    r->cursor = 0;
+    r->edge = r->head;
+  }
 }
 
 /* The first cause is the one to tell: later ones change nothing. */
 void ring_set_broken(struct ring *r, const char *fmt, ...)
   __attribute__((cold, format(printf, 2, 3)));
+
+/* The first half of ring_next(): a command that it finds is not taken yet. */
+enum ring_event ring_find(struct ring *r, union ring_entry *out);
+
+/* Where answers keep the order of the ring: releases `token` with those that
+ * wait behind it, once nothing is before it. */
+void ring_release_in_order(struct ring *r, uint32_t token);
 
 /* Room for one more command, or for this id; false: there is no memory. */
 bool ring_grow_taken(struct ring *r);

@@ -34,7 +34,7 @@ describe("a command", function()
     end
   end
 
-  it("without data takes few instructions in C", takes_at_most(250, "T3"))
+  it("without data takes few instructions in C", takes_at_most(130, "T3"))
   it("without data takes few instructions in Lua", takes_at_most(1420, "T2"))
 
   it("allocates nothing, in C and in Lua", function()

@@ -71,6 +71,28 @@ describe("a ring that somebody resets", function()
   end)
 end)
 
+describe("what asks whether the disk is ready", function()
+  local READY <const> = ("\0"):rep(6)
+
+  it("does not wait for what came before", function()
+    local dev <close> = device "[0xC1] = function() tcmu.sleep(1000) end"
+    local slow = dev:submit(vendor(0xC1))
+    dev.shard:turn(false)
+    for _ = 1, 3 do assert.is.good(dev:cmd(READY)) end
+    assert.is_nil(slow.result)
+    assert.is.good(dev:wait(slow))
+  end)
+
+  it("is answered in order where the kernel demands it", function()
+    local dev <close> = device("[0xC1] = function() tcmu.sleep(1) end",
+                               { kernel = { caps = ALL & ~RAW.OOOC } })
+    local all = { dev:submit(READY), dev:submit(vendor(0xC1)),
+                  dev:submit(READY), dev:submit(READY) }
+    for i = 1, 4 do assert.equal(all[i], dev:next_done()) end
+    assert.is_false(dev.kernel:broken())
+  end)
+end)
+
 describe("a ring that is broken", function()
   it("parks its device and says why; the other devices live", function()
     local host <close> = sim.host()
@@ -99,6 +121,24 @@ describe("a ring that is broken", function()
     dev:run(function() return dev.host.reports[dev.id .. "parked"] end)
     assert.equal(0, (dev:close("remove")))
   end)
+end)
+
+describe("a command whose CDB lies", function()
+  local RING_END <const> = 8 << 20
+  for where, at in pairs { ["in the mailbox"] = 0,
+                           ["in the data area"] = RING_END,
+                           ["across the ring's end"] = RING_END - 5 } do
+    it(where .. " parks its device", function()
+      local dev = assert(sim.device "handlers/ram.lua")
+      local head = string.unpack("<I4", dev.kernel:peek(12, 4))
+      local ring_at = string.unpack("<I4", dev.kernel:peek(4, 4))
+      dev:submit(write(0, "a"))
+      dev.kernel:poke(ring_at + head + 24, string.pack("<I8", at))
+      dev:run(function() return dev.host.reports[dev.id .. "parked"] end)
+      assert.matches("CDB", dev.host.reports[dev.id .. "parked"].why)
+      dev:close()
+    end)
+  end
 end)
 
 describe("an entry that no one knows", function()
