@@ -213,6 +213,7 @@ static void spawned_done(struct task *t, enum task_end how, lua_State *L)
     log_error(t->dev->name, "in tcmu.spawn: %s", text);
   }
   hold_look(t->dev);
+  device_quiet(t->dev);
 }
 
 static int spawn(lua_State *L, bool awaited)

@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "log.h"
+#include "luv_file.h"
 #include "resolve.h"
 #include "state.h"
 #include "watchdog.h"
@@ -19,6 +20,7 @@ struct luv {
   uv_poll_t poll;               /* on the shard's loop: inner descriptors */
   uv_timer_t timer;             /* the inner loop's next timer */
   struct resolver resolver;
+  struct luv_files files;
   unsigned handles;             /* of the two above, not yet closed */
   bool closing;                 /* callbacks are dropped */
 };
@@ -72,6 +74,8 @@ static int on_callback(lua_State *L, int nargs, int nresults, int flags)
   mark = watchdog_enter(st, L);
   rc = guarded(L, nargs, nresults, st->name);
   watchdog_leave(st, mark);
+  if (st->luv)
+    luv_file_settle(&st->luv->files);
   return rc;
 }
 
@@ -222,6 +226,7 @@ int luv_preload(lua_State *L)
   }
   resolve_push(L, &st->luv->resolver);
   lua_setfield(L, -2, "getaddrinfo");
+  luv_file_watch(L, &st->luv->files);
   return 1;
 }
 

@@ -54,6 +54,7 @@ static struct task *make(struct state *st)
   t->state = st;
   t->job.run = resume_job;
   LIST_INIT(&t->children);
+  LIST_INIT(&t->requests);
   return t;
 }
 
@@ -296,6 +297,8 @@ bool task_try(struct task *t, int nargs)
 
 void task_over(struct task *t)
 {
+  while (!LIST_EMPTY(&t->requests))
+    task_request_over(LIST_FIRST(&t->requests));
   if (t->nres)
     lua_settop(t->co, t->kept);
   state_stir(t->state);
@@ -323,14 +326,12 @@ static void resume_job(struct job *j)
 {
   struct task *t = (struct task *)((char *)j - offsetof(struct task, job));
 
-  if (t->cancelled) {
-    break_off(t);
-    return;
-  }
   t->waiting = false;
   t->disarm = t->hurry = NULL;
-  if (task_try(t, t->nargs))
-    end(t, TASK_OK, t->co);
+  if (!t->cancelled)
+    task_run(t, t->nargs);
+  else if (LIST_EMPTY(&t->requests))
+    break_off(t);               /* or else task_let_end() will come */
 }
 
 void task_run(struct task *t, int nargs)
@@ -389,14 +390,44 @@ void task_cancel(struct task *t)
     return;
   t->cancelled = true;
   task_cancel_all(&t->children);
-  if (t->job.queued)
-    shard_forget(t->state->shard, &t->job);
-  else if (t->disarm)
-    t->disarm(t);
-  else if (t->waiting) {
+  if (t->waiting && !t->job.queued && !t->disarm) {
     if (t->hurry)
       t->hurry(t);
     return;                     /* task_wake() will come */
   }
+  if (!LIST_EMPTY(&t->requests))
+    return;                     /* task_let_end() will come */
+  if (t->job.queued)
+    shard_forget(t->state->shard, &t->job);
+  else if (t->disarm)
+    t->disarm(t);
   break_off(t);
+}
+
+void task_request_begin(struct task *t, struct task_request *r)
+{
+  r->task = t;
+  LIST_INSERT_HEAD(&t->requests, r, link);
+}
+
+struct task *task_request_over(struct task_request *r)
+{
+  struct task *t = r->task;
+
+  if (t)
+    LIST_REMOVE(r, link);
+  r->task = NULL;
+  return t;
+}
+
+void task_let_end(struct task *t)
+{
+  if (!t->cancelled || !LIST_EMPTY(&t->requests))
+    return;
+  if (t->waiting && !t->job.queued && !t->disarm)
+    return;                     /* task_wake() will come */
+  if (t->disarm)
+    t->disarm(t);
+  t->disarm = NULL;
+  shard_later(t->state->shard, &t->job);
 }

@@ -12,7 +12,8 @@
  *
  * A wait that cannot be broken off, for a store that is at work on the task's
  * bytes or for the task's own children, delays the cancellation until it is
- * over: what a task holds, a range lock for instance, it holds that long.
+ * over; so does a request of luv's that the task has begun.  What a task holds,
+ * a range lock for instance, it holds that long.
  *
  * A starter who often calls with the same values may leave them at the bottom
  * of the coroutine's stack, from where copying them costs least; see
@@ -34,6 +35,12 @@ struct task;
 enum task_end { TASK_OK, TASK_FAILED, TASK_CANCELLED };
 
 LIST_HEAD(task_list, task);
+
+/* Something that goes on by itself and that a task has begun. */
+struct task_request {
+  LIST_ENTRY(task_request) link;
+  struct task *task;            /* NULL: over, or its task has ended */
+};
 
 /* Runs once per task.  `co` holds t->nres results (TASK_OK), above what was
  * kept, the error object and a traceback or nil (TASK_FAILED), or nothing. */
@@ -66,6 +73,7 @@ struct task {
   void *wait;                   /* what it waits for; the wait's own */
   int rc;                       /* how the wait ended; the wait's own */
   struct timer timer;
+  LIST_HEAD(task_request_list, task_request) requests;  /* under way */
   struct task *next_idle;
 };
 
@@ -124,6 +132,16 @@ void task_wake(struct task *t, int nargs);
  * TASK_CANCELLED, at once or when its wait lets go of it.  Harmless on NULL. */
 void task_cancel(struct task *t);
 void task_cancel_all(struct task_list *list);
+
+/* A task that is cancelled does not end before the request is over. */
+void task_request_begin(struct task *t, struct task_request *r);
+
+/* Returns the task, to be given to task_let_end() once what follows from the
+ * request has been done, or NULL. */
+struct task *task_request_over(struct task_request *r);
+
+/* Lets a cancelled task without requests end, from the shard's queue. */
+void task_let_end(struct task *t);
 
 /* The task whose Lua code is running on this thread, or NULL. */
 struct task *task_running(void);

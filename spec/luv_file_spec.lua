@@ -1,0 +1,170 @@
+--- What luv does to files for a command that is cancelled: the command ends,
+--- and lets go of its range, after that.
+local commands = require "spec.commands"
+local edited = require "spec.edited"
+
+local has_luv <const> = pcall(require, "luv")
+local BLOCK <const> = 512
+local ABORTED <const> = 0x40
+
+-- Serves a file by luv's own functions.  A write that begins with "s" opens a
+-- fifo first and goes on in the callback, which takes until the other end is
+-- opened; "e" is the same but for an error in the callback.
+local HANDLER <const> = [[
+  open = function()
+    return { fd = uv.fs_open(FOLDER .. "/disk", "r+", 0) }
+  end,
+  read = function(self, cmd, offset, length)
+    local _, text = tcmu.await(function(done)
+      uv.fs_read(self.fd, length, offset, done)
+    end)
+    return text
+  end,
+  write = function(self, cmd, offset)
+    local data = cmd.data:get()
+    local function write(done) uv.fs_write(self.fd, data, offset, done) end
+    tcmu.await(function(done)
+      local how = data:sub(1, 1)
+      if how ~= "s" and how ~= "e" then return write(done) end
+      uv.fs_open(FOLDER .. "/fifo", "r", 0, function(_, fd)
+        uv.fs_close(fd)
+        if how == "e" then error "in the callback" end
+        write(done)
+      end)
+    end)
+  end,
+  on = {
+    [0xC1] = function(self)
+      tcmu.spawn(function()
+        tcmu.await(function(done) uv.fs_open(FOLDER .. "/fifo", "r", 0, done) end)
+      end)
+    end,
+    [0xC3] = function()
+      uv.fs_open(FOLDER .. "/fifo", "r", 0, function() end)
+    end,
+    [0xC4] = function() tcmu.await(function() end) end,
+    [0xC2] = function()
+      tcmu.all(
+        function()
+          tcmu.await(function(done)
+            uv.fs_open(FOLDER .. "/fifo", "r", 0, done)
+          end)
+        end,
+        function()
+          tcmu.await(function(done) uv.new_timer():start(0, 0, done) end)
+          error(scsi.status.BUSY)
+        end)
+    end,
+  }]]
+
+describe("a request of luv for a file", function()
+  local dev, fifo
+
+  -- Until the end, so that nobody comes too late.
+  local function open_fifo()
+    fifo = fifo or assert(io.open(edited.path "fifo", "r+"))
+  end
+
+  before_each(function()
+    if not has_luv then return end
+    edited.make()
+    assert(os.execute("mkfifo " .. edited.path "fifo"))
+    edited.file("disk", ("\0"):rep(16 * BLOCK))
+    edited.put(HANDLER, ("local uv = require 'luv' local FOLDER = %q")
+                        :format(edited.path("."):sub(1, -3)))
+    dev = edited.open { size = 16 * BLOCK }
+  end)
+  after_each(function()
+    if not has_luv then return end
+    open_fifo()                     -- for what a failure has left
+    dev:close()
+    edited.clean()
+    fifo:close()
+    fifo = nil
+  end)
+
+  local function luv(what, body)
+    it(what, function()
+      if not has_luv then pending "luv is not installed" return end
+      body()
+    end)
+  end
+
+  -- What has been submitted gets as far as it can without the fifo.
+  local function settle()
+    for _ = 1, 3 do
+      assert.is.good(dev:cmd(commands.read(9)))
+    end
+  end
+
+  local function write(byte) return dev:submit(commands.write(3, 1, byte)) end
+
+  local function block() return dev:cmd(commands.read(3)).data end
+
+  luv("is over before the command that is aborted, and before newer writes",
+      function()
+    local slow = write "s"
+    settle()
+    dev:abort(slow)
+    local new = write "n"
+    settle()
+    assert.is_nil(slow.result)
+    assert.is_nil(new.result)
+    open_fifo()
+    assert.has.status(dev:wait(slow), ABORTED)
+    assert.is.good(dev:wait(new))
+    assert.equal(("n"):rep(BLOCK), block())
+  end)
+
+  luv("is over before the command that is aborted, whatever its callback raises",
+      function()
+    local slow = write "e"
+    settle()
+    dev:abort(slow)
+    settle()
+    assert.is_nil(slow.result)
+    open_fifo()
+    assert.has.status(dev:wait(slow), ABORTED)
+    assert.equal(("\0"):rep(BLOCK), block())
+    dev:cmd(commands.write(3, 1, "n"))
+    assert.equal(("n"):rep(BLOCK), block())
+  end)
+
+  luv("is over before the error of a neighbour counts", function()
+    local all = dev:submit(commands.vendor(0xC2), { data_in = 0 })
+    settle()
+    assert.is_nil(all.result)
+    open_fifo()
+    assert.has.status(dev:wait(all), 0x08)
+  end)
+
+  luv("that a command has left behind delays no other", function()
+    assert.is.good(dev:cmd(commands.vendor(0xC3), { data_in = 0 }))
+    local other = dev:submit(commands.vendor(0xC4), { data_in = 0 })
+    settle()
+    dev:abort(other)
+    settle()
+    assert.truthy(other.result)
+    assert.has.status(other.result, ABORTED)
+  end)
+
+  luv("is over before a device ends whose task waits for it", function()
+    dev:cmd(edited.ask(), { data_in = 0 })
+    settle()
+    dev.shard:change(dev.id, "remove")
+    for _ = 1, 100 do
+      dev.shard:turn(false)
+      assert.same({}, dev.shard:receive())
+    end
+    open_fifo()
+    local ended
+    for _ = 1, 1000 do
+      dev.shard:turn(true)
+      ended = dev.shard:receive()[1]
+      if ended then break end
+    end
+    assert.equal("remove", ended.verb)
+    dev.host.devices[dev.id] = nil
+    dev.kernel:close()
+  end)
+end)
