@@ -1,5 +1,6 @@
 --- dev:read and dev:write of a handler without a store: its read and write get
 --- other data than the command has that runs.
+local commands = require "spec.commands"
 local sim = require "tcmu.sim"
 
 -- Blocks in a table; every access waits, the later blocks for longer.
@@ -33,7 +34,7 @@ local HANDLER <const> = [[=blocks
 local function told(body, data_in)
   local dev <close> = assert(sim.device(HANDLER:format(body),
                                         { name = "disk" }))
-  local r = dev:cmd("\xC0\x07" .. ("\0"):rep(8), { data_in = data_in or 4096 })
+  local r = dev:cmd(commands.vendor(0xC0, 7), { data_in = data_in or 4096 })
   assert.is.good(r)
   return r.data
 end
@@ -101,6 +102,6 @@ describe("the command that read and write get from dev:read and dev:write",
         on = { [0xC0] = function(self) return tostring(self.parts) end },
       }]]
     local dev <close> = assert(sim.device(handler))
-    assert.equal("5", dev:cmd("\xC0" .. ("\0"):rep(9), { data_in = 1 }).data)
+    assert.equal("5", dev:cmd(commands.vendor(0xC0), { data_in = 1 }).data)
   end)
 end)
