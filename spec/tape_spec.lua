@@ -1,82 +1,23 @@
---- The device kind tcmu.tape and its handler, as an initiator sees them.
-local encode = require "tcmu.encode"
+--- The device kind tcmu.tape and its handler, as an initiator sees them: blocks
+--- and filemarks, and the places between them.
+local drive = require "spec.tape_drive"
 local scsi = require "tcmu.scsi"
 local sense = require "tcmu.sense"
-local sim = require "tcmu.sim"
 
-local make = encode.all("tape")
-local SIZE <const> = 1 << 20
-local BLANK <const>, OVERFLOW <const> = 0x8, 0xD
+local make = drive.make
+local BLANK <const>, OVERFLOW <const> = drive.BLANK, drive.OVERFLOW
+
+local blocks_of <const>, good <const>, marks <const>, position <const> =
+  drive.blocks_of, drive.good, drive.marks, drive.position
+local read <const>, read_blocks <const>, rewind <const>, space <const> =
+  drive.read, drive.read_blocks, drive.rewind, drive.space
+local stopped <const>, write <const> = drive.stopped, drive.write
 
 describe("a tape", function()
-  local path, dev
+  local dev
 
-  local function open(options)
-    options = options or {}
-    options.options = "path=" .. path .. (options.mode or "")
-    options.size = options.size or SIZE
-    dev = assert(sim.device("handlers/tape.lua", options))
-    assert.has.sense(dev:cmd(make.test_unit_ready()),
-                     scsi.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED)
-  end
-
-  before_each(function()
-    path = os.tmpname()
-    os.remove(path)
-    open()
-  end)
-  after_each(function()
-    dev:close()
-    os.remove(path)
-  end)
-
-  local function good(cdb, data)
-    local r = dev:cmd(cdb, data or { data_in = 0 })
-    assert.is.good(r)
-    return r.data
-  end
-
-  local function write(text) good(make.write_6 { blocks = #text }, text) end
-  local function marks(n)
-    good(make.write_filemarks_6 { filemark_count = n })
-  end
-  local function rewind() good(make.rewind()) end
-  local function space(code, count)
-    return dev:cmd(make.space_6 { code = code, count = count & 0xFFFFFF },
-                   { data_in = 0 })
-  end
-
-  local function read(n, fields)
-    local cdb = { blocks = n }
-    for k, v in pairs(fields or {}) do cdb[k] = v end
-    return dev:cmd(make.read_6(cdb), { data_in = n })
-  end
-
-  local function blocks_of(size)
-    local list = string.pack(">BBBBBI3BI3", 0, 0, 0x10, 8, 0, 0, 0, size)
-    good(make.mode_select_6 { pf = 1, length = #list }, list)
-  end
-  local function read_blocks(n, size)
-    return dev:cmd(make.read_6 { fixed = 1, blocks = n },
-                   { data_in = n * size })
-  end
-
-  local function position()
-    local data = good(make.read_position_long(), { data_in = 32 })
-    local number, file = string.unpack(">I8I8", data, 9)
-    return number, file, data:byte(1) & 0x80 ~= 0
-  end
-
-  -- A result: NO SENSE with flags, or another key, and what was missing.
-  local function stopped(r, key, ascq, flag, missing)
-    assert.has.status(r, 0x02)
-    assert.same({ key, 0x00, ascq, missing },
-                { r.sense.key, r.sense.asc, r.sense.ascq,
-                  r.sense.information })
-    for _, name in ipairs { "filemark", "eom", "ili" } do
-      assert.equal(name == flag, r.sense[name] == true, name)
-    end
-  end
+  before_each(function() dev = drive.start() end)
+  after_each(drive.clean)
 
   it("is a removable device of type 1", function()
     local data = good(make.inquiry { length = 96 }, { data_in = 96 })
@@ -308,131 +249,6 @@ describe("a tape", function()
     stopped(read(1), 0, 0x01, "filemark", 1)
   end)
 
-  it("lets nobody write on at the start of the tape after a restart",
-  function()
-    write "one"
-    dev:close()
-    dev = assert(sim.device("handlers/tape.lua", {
-      size = SIZE, options = "path=" .. path }))
-    assert.has.sense(dev:cmd(make.write_6 { blocks = 3 }, "two"),
-                     scsi.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED)
-    assert.equal("one", read(3).data)
-  end)
-
-  it("keeps tape and filemarks over a restart, rewound", function()
-    write "one"
-    marks(2)
-    dev:close()
-    open()
-    assert.same({ 0, 0, true }, { position() })
-    assert.equal("one", read(3).data)
-    assert.is.good(space(2, 2))
-    stopped(read(1), BLANK, 0x05, nil, 1)
-  end)
-
-  it("can be read but not written with mode=ro", function()
-    write "one"
-    dev:close()
-    open { mode = ";mode=ro" }
-    for _, cdb in ipairs { make.write_6 { blocks = 1 },
-                           make.write_filemarks_6 { filemark_count = 1 },
-                           make.erase_6() } do
-      local data = cdb:byte(1) == 0x0A and "x" or { data_in = 0 }
-      assert.has.sense(dev:cmd(cdb, data), scsi.WRITE_PROTECTED)
-    end
-    assert.equal("one", read(3).data)
-    local header = good(make.mode_sense_6 { length = 12 }, { data_in = 12 })
-    assert.equal(0x80, header:byte(3) & 0x80)
-  end)
-
-  it("takes no file that is something else", function()
-    dev:close()
-    local f = assert(io.open(path, "r+b"))
-    f:write("precious")
-    f:close()
-    local none, why = sim.device("handlers/tape.lua", {
-      size = SIZE, options = "path=" .. path })
-    assert.is_nil(none)
-    assert.matches("the file is no tape", why)
-  end)
-
-  it("tells block length and buffered mode, and takes new ones", function()
-    local function header()
-      return good(make.mode_sense_6 { length = 12 }, { data_in = 12 })
-    end
-    assert.equal(string.pack(">BBBBBI3BI3", 11, 0, 0x10, 8, 0x80, 0, 0, 0),
-                 header())
-    blocks_of(1024)
-    assert.equal(1024, (string.unpack(">I3", header(), 10)))
-    local list = string.pack(">BBBBBI3BI3", 0, 0, 0x00, 8, 0x7F, 0, 0, 0)
-    good(make.mode_select_6 { pf = 1, length = 12 }, list)
-    assert.equal(string.pack(">BBBBBI3BI3", 11, 0, 0x00, 8, 0x80, 0, 0, 0),
-                 header())
-  end)
-
-  it("refuses densities and modes that it does not have", function()
-    local function refuses(list, byte)
-      local r = dev:cmd(make.mode_select_6 { pf = 1, length = #list }, list)
-      assert.has.sense(r, scsi.INVALID_FIELD_IN_PARAMETER_LIST, byte)
-    end
-    refuses(string.pack(">BBBBBI3BI3", 0, 0, 0x10, 8, 0x44, 0, 0, 0), 4)
-    refuses(string.pack(">BBBBBI3BI3", 0, 0, 0x20, 8, 0, 0, 0, 0), 2)
-    refuses(string.pack(">BBBBBI3BI3", 0, 0, 0x10, 8, 0, 0, 0, 0xFFFFFF), 9)
-  end)
-
-  it("tells its block limits and its density", function()
-    assert.equal(string.pack(">BI3I2", 0, 8 << 20, 1),
-                 good(make.read_block_limits(), { data_in = 6 }))
-    local data = good(make.report_density_support { length = 255 },
-                      { data_in = 255 })
-    assert.equal(4 + 52, #data)
-    assert.equal(0x80, data:byte(5))
-  end)
-
-  it("is empty after an unload, and rewound after a load", function()
-    write "one"
-    good(make.load_unload { load = 0 })
-    assert.has.sense(read(3), scsi.MEDIUM_NOT_PRESENT_TRAY_OPEN)
-    good(make.load_unload { load = 1 })
-    assert.has.sense(dev:cmd(make.test_unit_ready()),
-                     scsi.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED)
-    assert.equal("one", read(3).data)
-  end)
-
-  it("loads another tape when another file lies at the path", function()
-    write "one"
-    good(make.load_unload { load = 0 })
-    os.rename(path, path .. ".old")
-    good(make.load_unload { load = 1 })
-    dev:cmd(make.test_unit_ready())
-    stopped(read(3), BLANK, 0x05, nil, 3)
-    write "other"
-    good(make.load_unload { load = 0 })
-    os.rename(path .. ".old", path)
-    good(make.load_unload { load = 1 })
-    dev:cmd(make.test_unit_ready())
-    assert.equal("one", read(3).data)
-  end)
-
-  it("stays empty when the file is no tape", function()
-    good(make.load_unload { load = 0 })
-    local f = assert(io.open(path, "r+b"))
-    f:write("precious")
-    f:close()
-    assert.has.sense(dev:cmd(make.load_unload { load = 1 }),
-                     scsi.CANNOT_READ_MEDIUM_UNKNOWN_FORMAT)
-    assert.has.sense(dev:cmd(make.read_6 { blocks = 1 }),
-                     scsi.MEDIUM_NOT_PRESENT_TRAY_OPEN)
-    os.remove(path)
-    good(make.load_unload { load = 1 })
-  end)
-
-  it("keeps the tape while removal is prevented", function()
-    good(make.prevent_allow_medium_removal { prevent = 1 })
-    assert.has.sense(dev:cmd(make.load_unload { load = 0 }),
-                     scsi.MEDIUM_REMOVAL_PREVENTED)
-  end)
-
   it("does one command after the other, in their order", function()
     local handles = {}
     for i = 1, 20 do
@@ -449,65 +265,5 @@ describe("a tape", function()
       assert.equal(("block%02d"):format(i), read(7).data)
       if i % 5 == 0 then stopped(read(1), 0, 0x01, "filemark", 1) end
     end
-  end)
-
-  it("says that a damaged tape is damaged", function()
-    write(("x"):rep(1000))
-    rewind()
-    dev:close()
-    local f = assert(io.open(path, "r+b"))
-    f:seek("set", 512)
-    f:write("\x00\x7F\xFF\xFF")
-    f:close()
-    open()
-    assert.has.sense(read(1000), scsi.MEDIUM_FORMAT_CORRUPTED)
-  end)
-end)
-
-describe("cmd:moved", function()
-  local SOURCE <const> = [[=partial
-local tcmu = require "tcmu"
-local scsi = require "tcmu.scsi"
-return tcmu.handler {
-  name = "partial",
-  open = function(dev) return { store = tcmu.store.zero(dev.size) } end,
-  on = {
-    [0xC0] = function(_, cmd)
-      cmd.data:put(0, "some text")
-      cmd:moved(cmd:u8(1))
-      error(scsi.NO_ADDITIONAL_SENSE_INFORMATION:stream { ili = true })
-    end,
-    [0xC1] = function(_, cmd)
-      cmd:moved(4)
-      error(scsi.NO_ADDITIONAL_SENSE_INFORMATION)
-    end,
-    [0xC2] = function(_, cmd) cmd:moved(#cmd.data + 1) end,
-  },
-}
-]]
-  local dev
-
-  before_each(function() dev = assert(sim.device(SOURCE)) end)
-  after_each(function() dev:close() end)
-
-  local function ask(opcode, n)
-    dev.kernel:poison(0xEE)
-    return dev:cmd(string.char(opcode, n) .. ("\0"):rep(8), { data_in = 64 })
-  end
-
-  it("sends so many bytes with the sense", function()
-    local r = ask(0xC0, 4)
-    assert.is_true(r.sense.ili)
-    assert.equal("some", r.data)
-    assert.equal("some text" .. ("\0"):rep(55), ask(0xC0, 64).data)
-  end)
-
-  it("sends sense alone for 0, and where nothing was put", function()
-    assert.equal("", ask(0xC0, 0).data or "")
-    assert.equal("", ask(0xC1, 0).data or "")
-  end)
-
-  it("does not go past the data", function()
-    assert.has.sense(ask(0xC2, 0), scsi.INTERNAL_TARGET_FAILURE)
   end)
 end)

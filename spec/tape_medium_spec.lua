@@ -1,0 +1,155 @@
+--- The tape in the drive of tcmu.tape and its handler: its file, what is said
+--- of it, loading and unloading, restarts.
+local drive = require "spec.tape_drive"
+local scsi = require "tcmu.scsi"
+
+local make = drive.make
+local BLANK <const> = drive.BLANK
+
+local blocks_of <const>, good <const>, marks <const>, open <const> =
+  drive.blocks_of, drive.good, drive.marks, drive.open
+local position <const>, read <const>, rewind <const>, space <const> =
+  drive.position, drive.read, drive.rewind, drive.space
+local stopped <const>, write <const> = drive.stopped, drive.write
+
+describe("a tape", function()
+  local dev, path
+
+  before_each(function() dev, path = drive.start() end)
+  after_each(drive.clean)
+
+  it("lets nobody write on at the start of the tape after a restart",
+  function()
+    write "one"
+    dev:close()
+    dev = assert(drive.on())
+    assert.has.sense(dev:cmd(make.write_6 { blocks = 3 }, "two"),
+                     scsi.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED)
+    assert.equal("one", read(3).data)
+  end)
+
+  it("keeps tape and filemarks over a restart, rewound", function()
+    write "one"
+    marks(2)
+    dev:close()
+    dev = open()
+    assert.same({ 0, 0, true }, { position() })
+    assert.equal("one", read(3).data)
+    assert.is.good(space(2, 2))
+    stopped(read(1), BLANK, 0x05, nil, 1)
+  end)
+
+  it("can be read but not written with mode=ro", function()
+    write "one"
+    dev:close()
+    dev = open ";mode=ro"
+    for _, cdb in ipairs { make.write_6 { blocks = 1 },
+                           make.write_filemarks_6 { filemark_count = 1 },
+                           make.erase_6() } do
+      local data = cdb:byte(1) == 0x0A and "x" or { data_in = 0 }
+      assert.has.sense(dev:cmd(cdb, data), scsi.WRITE_PROTECTED)
+    end
+    assert.equal("one", read(3).data)
+    local header = good(make.mode_sense_6 { length = 12 }, { data_in = 12 })
+    assert.equal(0x80, header:byte(3) & 0x80)
+  end)
+
+  it("takes no file that is something else", function()
+    dev:close()
+    local f = assert(io.open(path, "r+b"))
+    f:write("precious")
+    f:close()
+    local none, why = drive.on()
+    assert.is_nil(none)
+    assert.matches("the file is no tape", why)
+  end)
+
+  it("tells block length and buffered mode, and takes new ones", function()
+    local function header()
+      return good(make.mode_sense_6 { length = 12 }, { data_in = 12 })
+    end
+    assert.equal(string.pack(">BBBBBI3BI3", 11, 0, 0x10, 8, 0x80, 0, 0, 0),
+                 header())
+    blocks_of(1024)
+    assert.equal(1024, (string.unpack(">I3", header(), 10)))
+    local list = string.pack(">BBBBBI3BI3", 0, 0, 0x00, 8, 0x7F, 0, 0, 0)
+    good(make.mode_select_6 { pf = 1, length = 12 }, list)
+    assert.equal(string.pack(">BBBBBI3BI3", 11, 0, 0x00, 8, 0x80, 0, 0, 0),
+                 header())
+  end)
+
+  it("refuses densities and modes that it does not have", function()
+    local function refuses(list, byte)
+      local r = dev:cmd(make.mode_select_6 { pf = 1, length = #list }, list)
+      assert.has.sense(r, scsi.INVALID_FIELD_IN_PARAMETER_LIST, byte)
+    end
+    refuses(string.pack(">BBBBBI3BI3", 0, 0, 0x10, 8, 0x44, 0, 0, 0), 4)
+    refuses(string.pack(">BBBBBI3BI3", 0, 0, 0x20, 8, 0, 0, 0, 0), 2)
+    refuses(string.pack(">BBBBBI3BI3", 0, 0, 0x10, 8, 0, 0, 0, 0xFFFFFF), 9)
+  end)
+
+  it("tells its block limits and its density", function()
+    assert.equal(string.pack(">BI3I2", 0, 8 << 20, 1),
+                 good(make.read_block_limits(), { data_in = 6 }))
+    local data = good(make.report_density_support { length = 255 },
+                      { data_in = 255 })
+    assert.equal(4 + 52, #data)
+    assert.equal(0x80, data:byte(5))
+  end)
+
+  it("is empty after an unload, and rewound after a load", function()
+    write "one"
+    good(make.load_unload { load = 0 })
+    assert.has.sense(read(3), scsi.MEDIUM_NOT_PRESENT_TRAY_OPEN)
+    good(make.load_unload { load = 1 })
+    assert.has.sense(dev:cmd(make.test_unit_ready()),
+                     scsi.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED)
+    assert.equal("one", read(3).data)
+  end)
+
+  it("loads another tape when another file lies at the path", function()
+    write "one"
+    good(make.load_unload { load = 0 })
+    os.rename(path, path .. ".old")
+    good(make.load_unload { load = 1 })
+    dev:cmd(make.test_unit_ready())
+    stopped(read(3), BLANK, 0x05, nil, 3)
+    write "other"
+    good(make.load_unload { load = 0 })
+    os.rename(path .. ".old", path)
+    good(make.load_unload { load = 1 })
+    dev:cmd(make.test_unit_ready())
+    assert.equal("one", read(3).data)
+  end)
+
+  it("stays empty when the file is no tape", function()
+    good(make.load_unload { load = 0 })
+    local f = assert(io.open(path, "r+b"))
+    f:write("precious")
+    f:close()
+    assert.has.sense(dev:cmd(make.load_unload { load = 1 }),
+                     scsi.CANNOT_READ_MEDIUM_UNKNOWN_FORMAT)
+    assert.has.sense(dev:cmd(make.read_6 { blocks = 1 }),
+                     scsi.MEDIUM_NOT_PRESENT_TRAY_OPEN)
+    os.remove(path)
+    good(make.load_unload { load = 1 })
+  end)
+
+  it("keeps the tape while removal is prevented", function()
+    good(make.prevent_allow_medium_removal { prevent = 1 })
+    assert.has.sense(dev:cmd(make.load_unload { load = 0 }),
+                     scsi.MEDIUM_REMOVAL_PREVENTED)
+  end)
+
+  it("says that a damaged tape is damaged", function()
+    write(("x"):rep(1000))
+    rewind()
+    dev:close()
+    local f = assert(io.open(path, "r+b"))
+    f:seek("set", 512)
+    f:write("\x00\x7F\xFF\xFF")
+    f:close()
+    dev = open()
+    assert.has.sense(read(1000), scsi.MEDIUM_FORMAT_CORRUPTED)
+  end)
+end)
