@@ -1,5 +1,6 @@
 --- START STOP UNIT and PREVENT ALLOW MEDIUM REMOVAL on a removable disk.
 local scsi = require "tcmu.scsi"
+local sense = require "tcmu.sense"
 local sim = require "tcmu.sim"
 
 local make = scsi.cdb
@@ -41,6 +42,20 @@ describe("a removable disk", function()
     assert.is.good(dev:cmd(make.mode_sense_6 { page = 8, length = 64 }))
     assert.is.good(load_eject(true))
     assert.equal(("x"):rep(512), dev:cmd(make.read_10 { blocks = 1 }).data)
+  end)
+
+  it("tells why it is not ready by REQUEST SENSE, too", function()
+    local function told(desc)
+      return sense.decode(dev:cmd(make.request_sense { length = 252,
+                                                       desc = desc }).data)
+    end
+    assert.equal(0, told().key)
+    assert.is.good(load_eject(false))
+    for _, desc in ipairs { false, true } do
+      assert.is_true(told(desc):is(ABSENT))
+    end
+    assert.is.good(load_eject(true))
+    assert.equal(0, told().key)
   end)
 
   it("can neither be ejected nor loaded while that is prevented", function()

@@ -1,5 +1,6 @@
 --- LOG SENSE and the reports of SPC-4 about the device as such.
 local scsi = require "tcmu.scsi"
+local sense = require "tcmu.sense"
 local sim = require "tcmu.sim"
 
 local make = scsi.cdb
@@ -81,6 +82,19 @@ describe("a disk", function()
                  hex(dev:cmd(command { length = 64, repd = true }).data))
     assert.has.sense(dev:cmd(command { length = 3 }),
                      scsi.INVALID_FIELD_IN_CDB, 6)
+  end)
+
+  it("tells a unit attention in the data of REQUEST SENSE, and then no more",
+  function()
+    -- SPC-4 6.39; INQUIRY leaves it alone.
+    assert.equal(0, (dev:change("size", { size = 16 << 20 })))
+    assert.is.good(dev:cmd(make.inquiry { length = 36 }))
+    local r = dev:cmd(make.request_sense { length = 18 })
+    assert.is.good(r)
+    assert.is_true(sense.decode(r.data):is(scsi.CAPACITY_DATA_HAS_CHANGED))
+    assert.equal(0, sense.decode(dev:cmd(make.request_sense
+                                         { length = 18 }).data).key)
+    assert.is.good(dev:cmd(make.test_unit_ready()))
   end)
 
   it("tells the time, and takes another", function()

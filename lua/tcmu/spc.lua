@@ -9,6 +9,7 @@ local guard = require "tcmu.guard"
 local identity = require "tcmu.identity"
 local offer = require "tcmu.offer"
 local operation = require "tcmu.operation"
+local scsi = require "tcmu.scsi"
 local sense = require "tcmu.sense"
 local vpd = require "tcmu.vpd"
 
@@ -19,13 +20,31 @@ local EXTENDED_COPY <const> = 0x83
 --- TEST UNIT READY: a device that is served is ready.
 function spc.test_unit_ready() end
 
---- REQUEST SENSE: sense data go out with the status, so none are waiting but
--- the progress of an operation.  DESC chooses the format here, whatever
--- D_SENSE says.
+-- Why TEST UNIT READY would fail, or nil.
+local function obstacle(dev)
+  if not dev.not_ready then return nil end
+  local ready, why = pcall(dev.not_ready,
+                           { dev = dev, opcode = scsi.TEST_UNIT_READY })
+  return not ready and sense.is(why) and why or nil
+end
+
+-- The unit attention that waits for somebody to be told of, or nil; now it is.
+local function attention(dev)
+  local raised <const> = dev.attention
+  if raised then dev:set { attention = false } end
+  return raised
+end
+
+--- REQUEST SENSE: sense data go out with the status, so none are waiting but why
+-- the device is not ready, a unit attention, and the progress of an operation
+-- (SPC-4 6.39, in this order).  DESC chooses the format here, whatever D_SENSE
+-- says.
 function spc.request_sense(_, cmd, layout)
-  return sense.encode(operation.sense(cmd.dev)
-                      or sense.constant.NO_ADDITIONAL_SENSE_INFORMATION,
-                      guard.field(cmd, layout, "desc") == 1)
+  local dev <const> = cmd.dev
+  local value = not dev.operation and obstacle(dev) or attention(dev)
+                or operation.sense(dev)
+                or sense.constant.NO_ADDITIONAL_SENSE_INFORMATION
+  return sense.encode(value, guard.field(cmd, layout, "desc") == 1)
 end
 
 --- Standard INQUIRY data (SPC-4 6.6.2), 96 bytes with version descriptors.
