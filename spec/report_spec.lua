@@ -107,6 +107,11 @@ describe("a disk", function()
     local ms, origin = ask()
     assert.equal(3, origin)
     assert.is_true(math.abs(ms - os.time() * 1000) <= 2000)
+    local never = dev:cmd(make.set_timestamp { length = 12 },
+                          "\0\0\0\0\xF1\0\0\0\x10\0\0\0")
+    assert.has.sense(never, scsi.INVALID_FIELD_IN_PARAMETER_LIST)
+    assert.equal(4, never.sense.pointer.byte)
+    assert.equal(3, select(2, ask()))
     assert.is.good(dev:cmd(make.set_timestamp { length = 12 },
                            "\0\0\0\0\0\0\0\0\x10\0\0\0"))
     ms, origin = ask()

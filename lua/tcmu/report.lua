@@ -40,6 +40,9 @@ function report.set_timestamp(_, cmd, layout)
   local list = guard.parameters(cmd, layout)
   if list == "" then return end
   if #list < 12 then error(sense.constant.PARAMETER_LIST_LENGTH_ERROR) end
+  if list:byte(5) > 0xF0 then           -- SPC-4 6.46
+    error(sense.constant.INVALID_FIELD_IN_PARAMETER_LIST:at_param(4))
+  end
   cmd.dev.clock_shift = string.unpack(">I6", list, 5) - now()
 end
 
