@@ -110,7 +110,7 @@ describe("a disk with port groups", function()
       assert.is.good(dev:wait(set()))
       assert.has.sense(dev:cmd(make.set_target_port_groups { length = 6 },
                                ("\0"):rep(6)),
-                       scsi.PARAMETER_LIST_LENGTH_ERROR)
+                       scsi.INVALID_FIELD_IN_CDB, 6)
       assert.is_nil(asked())
     end)
   end)

@@ -22,7 +22,6 @@ local sense = require "tcmu.sense"
 local alua = {}
 
 local BAD_FIELD <const> = sense.constant.INVALID_FIELD_IN_PARAMETER_LIST
-local BAD_LENGTH <const> = sense.constant.PARAMETER_LIST_LENGTH_ERROR
 local CANNOT_SET <const> =
   sense.constant.SET_TARGET_PORT_GROUPS_COMMAND_FAILED
 local EXTENDED <const> = 1          -- PARAMETER DATA FORMAT 001b
@@ -152,7 +151,9 @@ function alua.change(_, cmd, layout)
   local dev <const> = cmd.dev
   local list = guard.parameters(cmd, layout)
   if list == "" then return end
-  if #list < 4 or #list % 4 ~= 0 then error(BAD_LENGTH) end
+  if #list < 4 or #list % 4 ~= 0 then
+    guard.refuse(layout, "parameter_list_length")
+  end
   local states = {}
   for at = 4, #list - 4, 4 do
     local state, id = string.unpack(">BxI2", list, at + 1)
