@@ -277,6 +277,7 @@ describe("INQUIRY", function()
     assert.equal("00000000" .. "0008" .. "0040" .. "00000800",
                  found[0x0004]:sub(1, 24))
     assert.equal("0202e400", found[0x0008])
+    assert.equal("00000000", found[0x000C])     -- none but 0000h to 07FFh
     assert.equal("00000010" .. "00000010" .. "01fffe00" .. "09",
                  found[0x8001]:sub(1, 26))
     -- What tokens may be: 600 and 60 seconds, 256 MiB, best 64 MiB.

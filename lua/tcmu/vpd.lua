@@ -119,6 +119,7 @@ local function third_party_copy(dev)
                    most.segments, most.descriptors, 0, ("\0"):rep(12)))
     .. third_party(0x0008, string.pack(">s1",
                    string.char(table.unpack(copy_list.types))))
+    .. third_party(0x000C, string.pack(">s2", ""))      -- no special CSCD IDs
     .. types
     .. third_party(0x8001, string.pack(">I4I4I4BBc18", records.most,
                    records.most,
