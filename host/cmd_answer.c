@@ -48,16 +48,12 @@ static void settle_data(struct cmd *c, struct ring_result *res)
   }
 }
 
-void cmd_answer(struct cmd *c, uint8_t status)
+/* An answer that has more to tell than that all went well. */
+__attribute__((noinline))
+static void answer_at_length(struct cmd *c, uint8_t status)
 {
-  struct device *d = c->dev;
   struct ring_result res = { .status = status };
 
-  device_mark_dirty(d);
-  if (status == SCSI_GOOD && c->moved >= c->data_len && !c->bidi_cnt) {
-    ring_good(d->ring, c->token, c->id);        /* all of the data is valid */
-    return;
-  }
   if (status != SCSI_GOOD)
     c->moved = 0;
   if (status != SCSI_CHECK_CONDITION) {
@@ -70,7 +66,18 @@ void cmd_answer(struct cmd *c, uint8_t status)
     res.sense = c->sense;
     res.sense_len = (size_t)c->sense_len;
   }
-  ring_complete(d->ring, c->token, c->id, &res);
+  ring_complete(c->dev->ring, c->token, c->id, &res);
+}
+
+void cmd_answer(struct cmd *c, uint8_t status)
+{
+  struct device *d = c->dev;
+
+  device_mark_dirty(d);
+  if (status == SCSI_GOOD && c->moved >= c->data_len && !c->bidi_cnt)
+    ring_good(d->ring, c->token, c->id);        /* all of the data is valid */
+  else
+    answer_at_length(c, status);
 }
 
 /* For a command that others know of, or may wait for. */

@@ -35,7 +35,7 @@ describe("a command", function()
   end
 
   it("without data takes few instructions in C", takes_at_most(130, "T3"))
-  it("without data takes few instructions in Lua", takes_at_most(1420, "T2"))
+  it("without data takes few instructions in Lua", takes_at_most(830, "T2"))
 
   it("allocates nothing, in C and in Lua", function()
     local values <const> = row "T6"
