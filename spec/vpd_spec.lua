@@ -237,6 +237,20 @@ describe("INQUIRY", function()
     assert.equal("0001", hex(body:sub(1, 2)))
   end)
 
+  it("says on page B1h that blocks that are not mapped can be compared",
+  function()
+    for _, path in ipairs { "handlers/ram.lua", "handlers/ramdisk.lua" } do
+      open({}, path)
+      assert.equal(0x01, page(0xB1):byte(5))    -- VBULS
+      local zeroes <const> = ("\0"):rep(512)
+      assert.is.good(dev:cmd(make.verify_10 { blocks = 2, bytchk = 1 },
+                             zeroes:rep(2)))
+      assert.is.good(dev:cmd(make.verify_10 { blocks = 9, bytchk = 3 }, zeroes))
+      dev:close()
+    end
+    open {}
+  end)
+
   it("says on page B1h what reads find after a block erase, if there is one",
   function()
     open {}

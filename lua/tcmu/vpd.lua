@@ -151,11 +151,12 @@ local function block_limits(dev)
     0, 0)                           -- no atomic boundaries
 end
 
--- B1h: no medium that turns; after a block erase reads succeed (WABEREQ 01b).
+-- B1h: no medium that turns; after a block erase reads succeed (WABEREQ 01b);
+-- VERIFY compares with what is not mapped, which are zeroes (VBULS).
 local function block_device_characteristics(dev)
   local erases <const> = offer.has(dev, SANITIZE, BLOCK_ERASE)
-  return string.pack(">I2BBc56", 0x0001, 0, erases and 0x40 or 0,
-                     ("\0"):rep(56))
+  return string.pack(">I2BBBc55", 0x0001, 0, erases and 0x40 or 0, 0x01,
+                     ("\0"):rep(55))
 end
 
 -- B2h.  LBPRZ: what is unmapped reads as zeroes, which stores and handlers
