@@ -242,7 +242,8 @@ describe("EXTENDED COPY", function()
     assert.is.good(copy(lid4(target(), list, 1, IMMED), "extended_copy_lid4"))
     assert.has.sense(dev:cmd(make.receive_copy_failure_details_lid1 {
       list_identifier = 1, length = 64 }), scsi.INVALID_FIELD_IN_CDB, 2)
-    assert.equal(0xFFFFFFFF, long_status(1).delay)
+    local told = long_status(1)
+    assert.same({ 0x12, 0xFFFFFFFF }, { told.state, told.delay })
     assert.is.good(abort(1))
     assert.same({ action = 1, state = 0x60, delay = 0xFFFFFFFE, status = 0x40,
                   unit = 0, count = BLOCK, segments = 1 }, long_status(1))
@@ -252,6 +253,7 @@ describe("EXTENDED COPY", function()
     list = lid1(target(), list, 2)
     local running = dev:submit(make.extended_copy_lid1 { length = #list }, list)
     for _ = 1, 5 do dev.shard:turn(false) end
+    assert.equal(0x11, long_status(2).state)
     local aborting = dev:submit(make.copy_operation_abort
                                 { list_identifier = 2 })
     assert.has.sense(dev:wait(running), CLEARED)

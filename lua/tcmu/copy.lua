@@ -111,6 +111,7 @@ local function extended_copy(self, cmd, layout, action)
   local request = copy_list.read(list, action == LID4)
   local ends, reasons = find_ends(self, dev, request.targets)
   local record = records.enter(dev, action, request.id, request.keep)
+  record.background = request.immed
   local can, why = pcall(check, dev, request, ends, reasons)
   if not can then
     records.perform(record, function() error(why, 0) end)

@@ -25,10 +25,10 @@ local ABORTED <const> = sense.new(0x0A, 0x2F, 0x02)     -- COMMANDS CLEARED ...
 local KEPT_SECONDS <const> = 30
 local CHECK_CONDITION <const>, TASK_ABORTED <const> = 0x02, 0x40
 -- COPY OPERATION STATUS of one that has written less than it was asked for, of
--- one that runs, and of one that something else than an error has ended (SPC-4
--- table 242).
-local PARTIAL <const>, IN_BACKGROUND <const>, TERMINATED <const> =
-  0x03, 0x12, 0x60
+-- one that runs, while its command does or after that, and of one that
+-- something else than an error has ended (SPC-4 table 242).
+local PARTIAL <const>, IN_FOREGROUND <const>, IN_BACKGROUND <const>,
+      TERMINATED <const> = 0x03, 0x11, 0x12, 0x60
 -- ESTIMATED STATUS UPDATE DELAY: it has ended, or nobody knows.
 local ENDED <const>, UNKNOWN <const> = 0xFFFFFFFE, 0xFFFFFFFF
 local BYTES <const>, BLOCKS <const> = 0x00, 0xF1        -- TRANSFER COUNT UNITS
@@ -73,8 +73,8 @@ local function make_room(copies)
 end
 
 --- A new record { action, id, status, bytes = moved so far, segments = begun so
--- far, partial }, kept only if `keep`.  Raises if a copy with that identifier
--- runs, or too many do.
+-- far, partial, background = its command is answered before }, kept only if
+-- `keep`.  Raises if a copy with that identifier runs, or too many do.
 function records.enter(dev, action, id, keep)
   local record = { action = action, id = id, status = IN_PROGRESS, bytes = 0,
                    segments = 0, resets = dev.handle():resets(),
@@ -124,7 +124,9 @@ end
 
 -- COPY OPERATION STATUS.
 local function state_of(record)
-  if not record.ended then return IN_BACKGROUND end
+  if not record.ended then
+    return record.background and IN_BACKGROUND or IN_FOREGROUND
+  end
   if record.terminated then return TERMINATED end
   return record.partial and PARTIAL or record.status
 end

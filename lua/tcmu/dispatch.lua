@@ -14,8 +14,8 @@ local dispatch = {}
 
 local ATTENTION <const> = 257       -- index after the opcodes; as in cmd.c
 
--- SPC-4 5.14: these never end with a unit attention; REQUEST SENSE has it in its
--- data.
+-- SPC-4 5.14: these never end with a unit attention; REQUEST SENSE has it in
+-- its data.
 local PASSES_ATTENTION <const> = {
   [scsi.INQUIRY] = true, [scsi.REPORT_LUNS] = true, [scsi.REQUEST_SENSE] = true,
 }

@@ -209,6 +209,7 @@ end
 local function start(cmd, layout, action, immed, fn, ...)
   local id <const> = guard.field(cmd, layout, "list_identifier")
   local record = records.enter(cmd.dev, action, id, true)
+  record.background = immed
   if immed then
     core.background(pcall, records.perform, record, fn, ...)
   else

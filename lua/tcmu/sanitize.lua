@@ -16,8 +16,10 @@ local BAD_LENGTH <const> = sense.constant.PARAMETER_LIST_LENGTH_ERROR
 -- After a SANITIZE that failed without AUSE, the next may not bring it in
 -- (SBC-3 5.24.1).
 local function check_ause(cmd, layout)
-  local ause <const> = guard.field(cmd, layout, "ause") == 1
-  if ause and operation.restricted(cmd.dev) then guard.refuse(layout, "ause") end
+  local late <const> = operation.restricted(cmd.dev)
+  if late and guard.field(cmd, layout, "ause") == 1 then
+    guard.refuse(layout, "ause")
+  end
 end
 
 -- A pattern of any length up to a block, repeated to fill one.

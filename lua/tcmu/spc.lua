@@ -35,10 +35,10 @@ local function attention(dev)
   return raised
 end
 
---- REQUEST SENSE: sense data go out with the status, so none are waiting but why
--- the device is not ready, a unit attention, and the progress of an operation
--- (SPC-4 6.39, in this order).  DESC chooses the format here, whatever D_SENSE
--- says.
+--- REQUEST SENSE: sense data go out with the status, so none are waiting but
+-- why the device is not ready, a unit attention, and the progress of an
+-- operation (SPC-4 6.39, in this order).  DESC chooses the format here,
+-- whatever D_SENSE says.
 function spc.request_sense(_, cmd, layout)
   local dev <const> = cmd.dev
   local value = not dev.operation and obstacle(dev) or attention(dev)
