@@ -68,7 +68,8 @@ local commands = {
   { "LOG SELECT", 0x4C, OUT, {
     { "pcr", 1, 1, 1 }, SAVE, PC_LOG, LOG_PAGE, SUBPAGE, LIST_78 } },
   { "LOG SENSE", 0x4D, IN, {
-    SAVE, PC_LOG, LOG_PAGE, SUBPAGE,
+    SAVE, { "pc", 2, 7, 2, means = "log_pc", ignored = true }, -- lists only
+    LOG_PAGE, SUBPAGE,
     { "parameter_pointer", 5, 7, 16 }, ALLOCATION_78 } },
   { "MODE SELECT (10)", 0x55, OUT, { PF, SAVE, LIST_78 } },
   { "RESERVE (10)", 0x56, NONE, {} },
