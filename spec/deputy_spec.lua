@@ -7,11 +7,10 @@ local uv = require "luv"
 local ENOENT <const>, ETIMEDOUT <const> = 2, 110
 
 describe("tcmu.deputy", function()
-  local root, over, io
+  local root, io
 
   before_each(function()
     root = tree.make { ["a"] = "text\n", ["b"] = "" }
-    over = false
   end)
   after_each(function()
     io.close()
@@ -19,13 +18,15 @@ describe("tcmu.deputy", function()
     tree.remove(root)
   end)
 
-  -- Runs fn as a job until it ends.
+  -- Runs fn as a job until it ends; fails if fn does.
   local function run(fn)
-    jobs.start(function(_, _, text) error(text) end, function()
-      fn()
+    local over, ok, why = false, nil, nil
+    jobs.start(error, function()
+      ok, why = pcall(fn)
       over = true
     end)
     while not over do uv.run "once" end
+    if not ok then error(why, 0) end
   end
 
   it("reads and writes", function()
@@ -59,14 +60,14 @@ describe("tcmu.deputy", function()
   end)
 
   it("hangs in one file while it reads others", function()
-    io = assert(deputy.start(error, 50))
+    io = assert(deputy.start(error, 500))
     os.execute("mkfifo " .. root .. "/fifo")
     run(function()
       local _, _, code = io.read(root .. "/fifo")
       assert.equal(ETIMEDOUT, code)
     end)
-    over = false
     run(function() assert.equal("text", io.read(root .. "/a")) end)
-    os.execute("echo x >" .. root .. "/fifo")   -- frees the first thread
+    -- Frees the first thread, if that has come so far; waits for nobody.
+    os.execute("echo x 1<>" .. root .. "/fifo")
   end)
 end)
