@@ -1,27 +1,22 @@
 --- The device kind that a handler gets unless it asks for another: a disk.
 --
 -- What SBC-3 and SPC-4 demand of a direct access block device, put together
--- from tcmu.spc, tcmu.sbc, tcmu.mode and tcmu.rsoc.  A kind is a table like a
--- handler's own; besides `on` and `offers` it says what INQUIRY and the mode
+-- from tcmu.block, tcmu.sbc, tcmu.copy and their like.  A kind is a table like
+-- a handler's own; besides `on` and `offers` it says what INQUIRY and the mode
 -- and VPD pages need: peripheral_type, versions, layouts, vpd, mode; and in
 -- `opened` what to do with a device that has just been opened, and in `direct`
--- which opcodes C may answer by itself where the handler leaves them
--- alone.
+-- which opcodes C may answer by itself where the handler leaves them alone.
 
-local alua = require "tcmu.alua"
+local block = require "tcmu.block"
 local compare = require "tcmu.compare"
 local copy = require "tcmu.copy"
-local guard = require "tcmu.guard"
 local log_pages = require "tcmu.log_pages"
 local medium = require "tcmu.medium"
 local mode = require "tcmu.mode"
 local operation = require "tcmu.operation"
 local rod = require "tcmu.rod"
-local report = require "tcmu.report"
-local rsoc = require "tcmu.rsoc"
 local sanitize = require "tcmu.sanitize"
 local sbc = require "tcmu.sbc"
-local spc = require "tcmu.spc"
 local thin = require "tcmu.thin"
 local vpd = require "tcmu.vpd"
 
@@ -29,24 +24,7 @@ local function can(what)
   return function(dev) return dev.can[what] end
 end
 
-local on, offers = guard.commands {
-  test_unit_ready = spc.test_unit_ready,
-  request_sense = spc.request_sense,
-  inquiry = spc.inquiry,
-  mode_sense_6 = mode.sense,
-  mode_sense_10 = mode.sense,
-  mode_select_6 = mode.select,
-  mode_select_10 = mode.select,
-  log_sense = log_pages.sense,
-  report_supported_operation_codes = rsoc.report,
-  report_supported_task_management_functions = report.task_management,
-  report_target_port_groups = { alua.report, when = alua.has_groups },
-  set_target_port_groups = { alua.change, when = alua.can_set },
-  report_timestamp = report.timestamp,
-  set_timestamp = report.set_timestamp,
-  report_identifying_information = report.identifying,
-  set_identifying_information = report.set_identifying,
-
+local on, offers = block.commands {
   extended_copy_lid1 = { copy.lid1, when = can "write" },
   extended_copy_lid4 = { copy.lid4, when = can "write" },
   receive_copy_status_lid1 = { copy.status_lid1, when = can "write" },
@@ -75,12 +53,9 @@ local on, offers = guard.commands {
   write_atomic_16 = sbc.write_atomic,
   pre_fetch_10 = sbc.prefetch,
   pre_fetch_16 = sbc.prefetch,
-  read_capacity_10 = sbc.read_capacity_10,
   read_capacity_16 = sbc.read_capacity_16,
   read_defect_data_10 = sbc.read_defect_data_10,
   read_defect_data_12 = sbc.read_defect_data_12,
-  synchronize_cache_10 = { sbc.synchronize_cache, when = can "flush" },
-  synchronize_cache_16 = { sbc.synchronize_cache, when = can "flush" },
   get_lba_status = { sbc.get_lba_status, when = can "unmap" },
 
   verify_10 = compare.verify,
@@ -105,7 +80,6 @@ local on, offers = guard.commands {
   sanitize_exit_failure_mode = { sanitize.exit_failure_mode,
                                  when = can "write" },
 
-  start_stop_unit = medium.start_stop_unit,
   prevent_allow_medium_removal = { medium.prevent_allow,
                                    when = medium.removable },
 }

@@ -6,42 +6,16 @@
 -- disk where ZBC allows them; what would change blocks behind the back of a
 -- write pointer (UNMAP, COMPARE AND WRITE, FORMAT UNIT ...) is not offered.
 
-local alua = require "tcmu.alua"
-local guard = require "tcmu.guard"
+local block = require "tcmu.block"
 local log_pages = require "tcmu.log_pages"
-local medium = require "tcmu.medium"
 local mode = require "tcmu.mode"
-local report = require "tcmu.report"
-local rsoc = require "tcmu.rsoc"
-local sbc = require "tcmu.sbc"
-local spc = require "tcmu.spc"
 local vpd = require "tcmu.vpd"
 local zone_commands = require "tcmu.zone_commands"
 local zone_io = require "tcmu.zone_io"
 local zone_state = require "tcmu.zone_state"
 local zones = require "tcmu.zones"
 
-local function can_flush(dev) return dev.can.flush end
-
-local on, offers = guard.commands {
-  test_unit_ready = spc.test_unit_ready,
-  request_sense = spc.request_sense,
-  inquiry = spc.inquiry,
-  mode_sense_6 = mode.sense,
-  mode_sense_10 = mode.sense,
-  mode_select_6 = mode.select,
-  mode_select_10 = mode.select,
-  log_sense = log_pages.sense,
-  report_supported_operation_codes = rsoc.report,
-  report_supported_task_management_functions = report.task_management,
-  report_target_port_groups = { alua.report, when = alua.has_groups },
-  set_target_port_groups = { alua.change, when = alua.can_set },
-  report_timestamp = report.timestamp,
-  set_timestamp = report.set_timestamp,
-  report_identifying_information = report.identifying,
-  set_identifying_information = report.set_identifying,
-  start_stop_unit = medium.start_stop_unit,
-
+local on, offers = block.commands {
   read_6 = zone_io.read,
   read_10 = zone_io.read,
   read_12 = zone_io.read,
@@ -59,10 +33,7 @@ local on, offers = guard.commands {
   verify_12 = zone_io.verify,
   verify_16 = zone_io.verify,
   verify_32 = zone_io.verify,
-  read_capacity_10 = sbc.read_capacity_10,
   read_capacity_16 = zone_commands.read_capacity_16,
-  synchronize_cache_10 = { sbc.synchronize_cache, when = can_flush },
-  synchronize_cache_16 = { sbc.synchronize_cache, when = can_flush },
 
   report_zones = zone_commands.report,
   open_zone = zone_commands.open,
