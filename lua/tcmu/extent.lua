@@ -54,6 +54,22 @@ function extent.unlimited(cmd)
   return cmd.lba * dev.block_size, cmd.blocks * dev.block_size
 end
 
+--- What WRITE SAME names: offset and length in bytes, and the block to be
+-- written everywhere; nil with NDOB, which stands for zeroes.
+function extent.same(cmd, layout)
+  local dev <const> = cmd.dev
+  local offset, length = extent.unlimited(cmd)
+  extent.check_writable(dev)
+  if cmd.blocks == 0 or cmd.blocks > limits.of(dev).write_same then
+    guard.refuse(layout, layout.blocks.name)
+  end
+  if guard.field(cmd, layout, "ndob") == 1 then return offset, length end
+  if #cmd.data ~= dev.block_size then
+    guard.refuse(layout, layout.blocks.name)
+  end
+  return offset, length, cmd.data:get()
+end
+
 --- Data-Out of exactly `length` bytes: cut if there is more, and refused if
 -- there is less.  Then the CDB is right and what the fabric's command says of
 -- its data is not, as the kernel's own backstores answer it, too.

@@ -56,28 +56,12 @@ function thin.unmap(self, cmd, layout)
   end
 end
 
---- WRITE SAME (10), (16) and (32).  Data-Out is exactly one block, or with NDOB
--- nothing, which stands for zeroes.  UNMAP may unmap only what then reads as
+--- WRITE SAME (10), (16) and (32).  UNMAP may unmap only what then reads as
 -- was asked, which is a block of zeroes (SBC-3 4.7.3.4).
 function thin.write_same(_, cmd, layout)
   local dev <const> = cmd.dev
-  local offset, length = extent.unlimited(cmd)
-  extent.check_writable(dev)
-  if cmd.blocks == 0 or cmd.blocks > limits.of(dev).write_same then
-    guard.refuse(layout, layout.blocks.name)
-  end
-
-  local zero = guard.field(cmd, layout, "ndob") == 1
-  local pattern
-  if not zero then
-    if #cmd.data ~= dev.block_size then
-      guard.refuse(layout, layout.blocks.name)
-    end
-    pattern = cmd.data:get(0, dev.block_size)
-    zero = not pattern:find("[^\0]")
-  end
-
-  if not zero then
+  local offset, length, pattern = extent.same(cmd, layout)
+  if pattern and pattern:find("[^\0]") then
     extent.fill(dev, pattern, offset, length)
   elseif guard.field(cmd, layout, "unmap") == 1 then
     dev:unmap(offset, length)

@@ -9,7 +9,6 @@
 local core = require "tcmu.core"
 local extent = require "tcmu.extent"
 local guard = require "tcmu.guard"
-local limits = require "tcmu.limits"
 local sbc = require "tcmu.sbc"
 local sense = require "tcmu.sense"
 
@@ -115,22 +114,11 @@ function zone_io.write(self, cmd, layout)
   end)
 end
 
---- WRITE SAME (10), (16), (32): Data-Out is one block, or with NDOB nothing,
--- which stands for zeroes.
+--- WRITE SAME (10), (16), (32).
 function zone_io.write_same(self, cmd, layout)
   local dev <const> = cmd.dev
-  local offset, length = extent.unlimited(cmd)
-  extent.check_writable(dev)
-  if cmd.blocks == 0 or cmd.blocks > limits.of(dev).write_same then
-    guard.refuse(layout, layout.blocks.name)
-  end
-  local pattern = ("\0"):rep(dev.block_size)
-  if guard.field(cmd, layout, "ndob") == 0 then
-    if #cmd.data ~= dev.block_size then
-      guard.refuse(layout, layout.blocks.name)
-    end
-    pattern = cmd.data:get()
-  end
+  local offset, length, pattern = extent.same(cmd, layout)
+  pattern = pattern or ("\0"):rep(dev.block_size)
   writing(self, cmd, layout, function()
     extent.fill(dev, pattern, offset, length)
   end)
