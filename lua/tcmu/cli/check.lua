@@ -71,13 +71,7 @@ return {
   about = "Load a handler, open a simulated device, tell who answers what.",
 
   declare = function(command)
-    command:argument "handler":description "A handler's name, or its file."
-    command:argument "options":args "?"
-      :description "Its options, such as path=/srv/disk.img;mode=ro."
-    command:option "--size":argname "SIZE":convert(values.size)
-      :default "64M":description "Size of the device."
-    command:option "--block-size":argname "N":convert(values.block_size)
-      :default "512":description "Bytes of a block."
+    values.declare_device(command)
     command:flag "--facts":hidden(true)
   end,
 

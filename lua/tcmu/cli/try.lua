@@ -52,13 +52,7 @@ return {
     command:epilog("On a terminal, commands are asked for; 'help' lists them. "
       .. "SCRIPT is a file with such commands, '-' standard input. Otherwise a "
       .. "guided tour is taken.")
-    command:argument "handler":description "A handler's name, or its file."
-    command:argument "options":args "?"
-      :description "Its options, such as path=/srv/disk.img;mode=ro."
-    command:option "--size":argname "SIZE":convert(values.size)
-      :default "64M":description "Size of the device."
-    command:option "--block-size":argname "N":convert(values.block_size)
-      :default "512":description "Bytes of a block."
+    values.declare_device(command)
     command:option "--shards":argname "N":convert(values.integer(1, 64))
       :default "1":description "Shards, each with a device of its own."
   end,

@@ -33,6 +33,17 @@ function values.integer(least, most)
   end
 end
 
+--- Declares what names a device of the simulator.
+function values.declare_device(command)
+  command:argument "handler":description "A handler's name, or its file."
+  command:argument "options":args "?"
+    :description "Its options, such as path=/srv/disk.img;mode=ro."
+  command:option "--size":argname "SIZE":convert(values.size)
+    :default "64M":description "Size of the device."
+  command:option "--block-size":argname "N":convert(values.block_size)
+    :default "512":description "Bytes of a block."
+end
+
 --- "64 MiB", "1.5 GiB", "1000 bytes"
 function values.show_size(n)
   for i, unit in ipairs { "TiB", "GiB", "MiB", "KiB" } do
