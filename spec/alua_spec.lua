@@ -2,6 +2,7 @@
 --- answers with them.
 local configfs = require "tcmu.configfs"
 local files = require "tcmu.files"
+local hex = require "spec.hex"
 local jobs = require "tcmu.jobs"
 local luns = require "tcmu.luns"
 local port_groups = require "tcmu.port_groups"
@@ -11,10 +12,6 @@ local tree = require "spec.tree"
 local uv = require "luv"
 
 local make = scsi.cdb
-
-local function hex(bytes)
-  return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
-end
 
 describe("a disk with port groups", function()
   -- 17 cannot be set by initiators.

@@ -1,13 +1,10 @@
 --- tcmu.cdb and tcmu.encode: the layouts and what is derived from them.
 local cdb = require "tcmu.cdb"
 local encode = require "tcmu.encode"
+local hex = require "spec.hex"
 local scsi = require "tcmu.scsi"
 
 local make = scsi.cdb
-
-local function hex(bytes)
-  return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
-end
 
 describe("CDB lengths", function()
   it("follow from the group of the opcode, vendors' groups included", function()

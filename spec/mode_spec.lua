@@ -1,4 +1,5 @@
 --- MODE SENSE and MODE SELECT of tcmu.disk.
+local hex = require "spec.hex"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
 
@@ -21,10 +22,6 @@ return tcmu.handler { name = "cached",
 
 local CACHING <const> = "\x08\x12"
 local CONTROL <const> = "\x0A\x0A"
-
-local function hex(bytes)
-  return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
-end
 
 describe("mode parameters", function()
   local dev

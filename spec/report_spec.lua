@@ -1,13 +1,10 @@
 --- LOG SENSE and the reports of SPC-4 about the device as such.
+local hex = require "spec.hex"
 local scsi = require "tcmu.scsi"
 local sense = require "tcmu.sense"
 local sim = require "tcmu.sim"
 
 local make = scsi.cdb
-
-local function hex(bytes)
-  return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
-end
 
 describe("a disk", function()
   local dev

@@ -1,13 +1,10 @@
 --- REPORT SUPPORTED OPERATION CODES: what is told is what is answered.
 local cdb = require "tcmu.cdb"
+local hex = require "spec.hex"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
 
 local make = scsi.cdb
-
-local function hex(bytes)
-  return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
-end
 
 describe("REPORT SUPPORTED OPERATION CODES", function()
   local dev

@@ -1,10 +1,7 @@
 --- tcmu.sense: values that commands are failed with, and their bytes.
+local hex = require "spec.hex"
 local scsi = require "tcmu.scsi"
 local sense = require "tcmu.sense"
-
-local function hex(bytes)
-  return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
-end
 
 describe("a sense value", function()
   it("carries key, code and qualifier of its name", function()

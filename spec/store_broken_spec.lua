@@ -1,17 +1,11 @@
 --- What a file store does when the disk below it fails, or hangs.
+local shell = require "spec.shell"
 local sim = require "tcmu.sim"
 local tcmu = require "tcmu"
 
+local output <const>, temporary <const> = shell.output, shell.temporary
+
 local SIZE <const> = 1 << 20
-
-local function output(command)
-  local pipe <close> = assert(io.popen(command))
-  return (pipe:read("a"):gsub("%s+$", ""))
-end
-
-local function temporary()
-  return output "mktemp -u /var/tmp/tcmu-spec.XXXXXX"
-end
 
 -- A loop device on a file system in memory: its writes fail while that is full.
 describe("a disk that fails below a file store", function()

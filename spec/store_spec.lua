@@ -2,6 +2,7 @@
 -- interpreter, where a call waits until the operation has ended.  What a file
 -- asks of the kernel is read from strace, which also plays the broken disk.
 
+local output = require "spec.shell".output
 local tcmu = require "tcmu"
 
 local KIB <const>, MIB <const>, GIB <const>, TIB <const> =
@@ -21,11 +22,6 @@ local function get(store, offset, n)
   buf:fill(0xEE)
   store:read(buf, offset)
   return buf:get(0, n)
-end
-
-local function output(command)
-  local pipe <close> = assert(io.popen(command))
-  return (pipe:read("a"):gsub("%s+$", ""))
 end
 
 local function succeeds(command)

@@ -1,14 +1,8 @@
 --- What io_uring is asked for, what it does, and who does it where it is
 --- refused.
+local shell = require "spec.shell"
 
-local function output(command)
-  local pipe <close> = assert(io.popen(command))
-  return (pipe:read("a"):gsub("%s+$", ""))
-end
-
-local function temporary()
-  return output "mktemp -u /var/tmp/tcmu-spec.XXXXXX"
-end
+local output <const>, temporary <const> = shell.output, shell.temporary
 
 local CAN_TRACE <const> =
   os.execute("strace -o /dev/null true >/dev/null 2>&1") == true

@@ -1,8 +1,11 @@
 --- However a file is served - on the loop, by io_uring, by threads, past the
 --- page cache - the bytes are the same.
 local scsi = require "tcmu.scsi"
+local shell = require "spec.shell"
 local sim = require "tcmu.sim"
 local tcmu = require "tcmu"
+
+local output <const>, temporary <const> = shell.output, shell.temporary
 
 local BLOCK <const> = 512
 local BLOCKS <const> = 2048
@@ -10,15 +13,6 @@ local SIZE <const> = BLOCKS * BLOCK
 local SEED <const> = tonumber(os.getenv "SEED") or os.time()
 
 local random = math.random
-
-local function output(command)
-  local pipe <close> = assert(io.popen(command))
-  return (pipe:read("a"):gsub("%s+$", ""))
-end
-
-local function temporary()
-  return output "mktemp -u /var/tmp/tcmu-spec.XXXXXX"
-end
 
 local function read_file(path)
   local file <close> = assert(io.open(path, "rb"))

@@ -1,14 +1,11 @@
 --- INQUIRY and the VPD pages of tcmu.disk: who a disk says it is and what it
 --- says it can do.
+local hex = require "spec.hex"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
 
 local make = scsi.cdb
 local UUID <const> = "8c5b1f3a-9e60-4d27-b1a4-0f5d3c2e7a96"
-
-local function hex(bytes)
-  return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
-end
 
 describe("INQUIRY", function()
   local dev
