@@ -80,27 +80,21 @@ bool cmd_served(struct cmd *c, int rc)
   }
 }
 
+/* By the store, or by the handler's read or write; false: by neither. */
+static bool take_shortcut(struct cmd *c, enum route route)
+{
+  if (route == ROUTE_STORE)
+    return cmd_served(c, fast_submit(c));
+  return (route == ROUTE_READ || route == ROUTE_WRITE) && cmd_enter(c);
+}
+
 static void go(struct cmd *c)
 {
-  struct device *d = c->dev;
+  const struct device *d = c->dev;
+  enum route route = d->route[c->cdb[0]];
 
-  if (!d->attention) {
-    switch (d->route[c->cdb[0]]) {
-    case ROUTE_STORE:
-      if (cmd_served(c, fast_submit(c)))
-        return;
-      break;
-    case ROUTE_READ:
-      if (cmd_enter(c))
-        return;
-      break;
-    case ROUTE_WRITE:
-      if (cmd_enter(c))
-        return;
-      break;
-    }
-  }
-  cmd_to_lua(c);
+  if (d->attention || route == ROUTE_LUA || !take_shortcut(c, route))
+    cmd_to_lua(c);
 }
 
 bool cmd_hold_range(struct cmd *c)

@@ -100,7 +100,7 @@ struct task *task_new(struct state *st, struct device *dev, struct cmd *cmd,
   }
   if (!t->co)
     make_coroutine(t);
-  if (t->kept)
+  if (t->kept_for)
     keep_nothing(t);
   t->dev = dev;
   t->cmd = cmd;
@@ -121,14 +121,20 @@ static void drop_coroutine(struct task *t)
   t->kept_for = NULL;
 }
 
+__attribute__((noinline))
+static void discard(struct task *t)
+{
+  if (t->co)
+    drop_coroutine(t);
+  free(t);
+}
+
 static void put_back(struct task *t)
 {
   struct state *st = t->state;
 
   if (st->idle_count >= POOL_MAX) {
-    if (t->co)
-      drop_coroutine(t);
-    free(t);
+    discard(t);
     return;
   }
   t->next_idle = st->idle;
@@ -141,7 +147,7 @@ void task_pool_empty(struct state *st)
   struct task *t;
 
   for (t = st->idle; t; t = t->next_idle)
-    if (t->kept)
+    if (t->kept_for)
       keep_nothing(t);
 }
 
@@ -151,9 +157,7 @@ void task_pool_free(struct state *st)
 
   while ((t = st->idle)) {
     st->idle = t->next_idle;
-    if (t->co)
-      drop_coroutine(t);
-    free(t);
+    discard(t);
   }
   st->idle_count = 0;
 }

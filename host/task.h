@@ -62,7 +62,7 @@ struct task {
   int nargs;                    /* values to resume with */
   int nres;                     /* results of a task that has ended well */
   int kept;                     /* values that stay at the bottom of the stack */
-  const void *kept_for;         /* not NULL if any are; see task_keep() */
+  const void *kept_for;         /* NULL: none; see task_keep() */
   uint64_t kept_when;
   bool started, waiting, listed;
   bool cancelled;               /* ends as soon as its wait lets go of it */
