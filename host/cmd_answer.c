@@ -10,6 +10,7 @@
 #include "hold.h"
 #include "ring_short.h"
 
+__attribute__((noinline))         /* rare, and would cost the others registers */
 static void clear_iov(const struct iovec *iov, uint32_t n, uint64_t from)
 {
   for (; n > 0; n--, iov++) {
@@ -24,44 +25,47 @@ static void clear_iov(const struct iovec *iov, uint32_t n, uint64_t from)
 
 /* Nothing stale leaves: what no answer has set is cut off or zeroed.  The ring
  * does not tell the direction, and an initiator may well send a WRITE whose
- * data goes in: then all it gets is one zero.  READ_LEN counts for plain
- * Data-In only. */
-static void settle_data(struct cmd *c, struct ring_result *res)
+ * data goes in: then all it gets is one zero.  Returns the READ_LEN to be told,
+ * or 0 for none; it counts for plain Data-In only. */
+static inline uint32_t settle_data(struct cmd *c)
 {
-  bool can_cut = ring_caps(c->dev->ring) & RING_CAP_READ_LEN;
+  bool can_cut = c->dev->ring->caps & RING_CAP_READ_LEN;
 
   if (c->bidi_cnt) {
     clear_iov(c->bidi, c->bidi_cnt, c->moved);
-    return;
+    return 0;
   }
-  if (c->data_out && c->data_len && can_cut) {
+  if (c->moved >= c->data_len)
+    return 0;
+  if (c->data_out && can_cut) {
     *c->first = 0;
     c->moved = 1;
   }
-  if (c->moved >= c->data_len)
-    return;
-  if (c->moved && can_cut) {
-    res->has_read_len = true;
-    res->read_len = (uint32_t)c->moved;
-  } else {
-    clear_iov(c->iov, c->iov_cnt, c->moved);
-  }
+  if (c->moved && can_cut)
+    return (uint32_t)c->moved;
+  clear_iov(c->iov, c->iov_cnt, c->moved);
+  return 0;
 }
 
-/* An answer that has more to tell than that all went well. */
+/* GOOD where not all of the data is valid Data-In: after a WRITE, always. */
 __attribute__((noinline))
-static void answer_at_length(struct cmd *c, uint8_t status)
+static void answer_in_part(struct cmd *c)
+{
+  ring_good(c->dev->ring, c->token, c->id, settle_data(c));
+}
+
+/* Any other status than GOOD. */
+__attribute__((noinline))
+static void answer_not_good(struct cmd *c, uint8_t status)
 {
   struct ring_result res = { .status = status };
 
-  if (status != SCSI_GOOD)
-    c->moved = 0;
-  if (status != SCSI_CHECK_CONDITION) {
-    settle_data(c, &res);
-  } else if (c->with_sense && c->touched && !c->bidi_cnt) {
-    res.has_read_len = true;
+  c->moved = 0;
+  if (status != SCSI_CHECK_CONDITION)
+    res.read_len = settle_data(c);
+  else if (c->with_sense && c->touched && !c->bidi_cnt)
     res.read_len = (uint32_t)c->with_sense;
-  }
+  res.has_read_len = res.read_len > 0;
   if (c->sense_len) {
     res.sense = c->sense;
     res.sense_len = (size_t)c->sense_len;
@@ -74,10 +78,12 @@ void cmd_answer(struct cmd *c, uint8_t status)
   struct device *d = c->dev;
 
   device_mark_dirty(d);
-  if (status == SCSI_GOOD && c->moved >= c->data_len && !c->bidi_cnt)
-    ring_good(d->ring, c->token, c->id);        /* all of the data is valid */
+  if (status != SCSI_GOOD)
+    answer_not_good(c, status);
+  else if (c->moved >= c->data_len && !c->bidi_cnt)
+    ring_good(d->ring, c->token, c->id, 0);     /* needs no frame */
   else
-    answer_at_length(c, status);
+    answer_in_part(c);
 }
 
 /* For a command that others know of, or may wait for. */

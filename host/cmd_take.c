@@ -32,22 +32,27 @@ static bool more_ids(struct device *d, uint16_t id)
   return true;
 }
 
-/* Copies the iovecs out of the ring. */
-static bool take_data(struct cmd *c, const struct ring_cmd *entry)
+static bool more_iovecs(struct cmd *c, uint32_t n)
+{
+  free(c->iov_big);
+  c->iov_room = 0;
+  c->iov_big = malloc(n * sizeof(*c->iov_big));
+  if (!c->iov_big)
+    return false;
+  c->iov_room = n;
+  return true;
+}
+
+__attribute__((noinline))
+static bool take_data_at_length(struct cmd *c, const struct ring_cmd *entry)
 {
   uint32_t n = entry->iov_cnt + entry->bidi_cnt;
   struct ring *r = c->dev->ring;
   int64_t len, bidi_len = 0;
 
   if (n > CMD_IOV_INLINE) {
-    if (n > c->iov_room) {
-      free(c->iov_big);
-      c->iov_room = 0;
-      c->iov_big = malloc(n * sizeof(*c->iov_big));
-      if (!c->iov_big)
-        return false;
-      c->iov_room = n;
-    }
+    if (n > c->iov_room && !more_iovecs(c, n))
+      return false;
     c->iov = c->iov_big;
   }
   len = ring_iovecs(r, entry, 0, entry->iov_cnt, c->iov);
@@ -64,6 +69,20 @@ static bool take_data(struct cmd *c, const struct ring_cmd *entry)
     n++;
   if (len)
     c->first = c->iov[n].iov_base;
+  return true;
+}
+
+/* Copies the iovecs out of the ring: most commands have one. */
+static bool take_data(struct cmd *c, const struct ring_cmd *entry)
+{
+  struct iovec *iov = c->iov_inline;
+
+  if (entry->iov_cnt != 1 || entry->bidi_cnt ||
+      !ring_iovec(c->dev->ring, entry, 0, iov))
+    return take_data_at_length(c, entry);
+  c->iov_cnt = 1;
+  c->data_len = iov->iov_len;
+  c->first = iov->iov_base;
   return true;
 }
 

@@ -116,13 +116,10 @@ static bool prepare_unmap(struct cmd *c, struct store_op *op)
          c->length >> c->dev->block_shift <= c->dev->max_unmap;
 }
 
-static bool prepare(struct cmd *c, struct store_op *op)
+__attribute__((noinline))
+static bool prepare_other(struct cmd *c, struct store_op *op)
 {
   switch ((enum scsi_kind)c->range.kind) {
-  case SCSI_READ:
-    return prepare_read(c, op);
-  case SCSI_WRITE:
-    return prepare_write(c, op);
   case SCSI_VERIFY:
     return prepare_verify(c, op);
   case SCSI_SYNC:
@@ -131,12 +128,24 @@ static bool prepare(struct cmd *c, struct store_op *op)
     return prepare_same(c, op);
   case SCSI_UNMAP:
     return prepare_unmap(c, op);
+  case SCSI_READ:
+  case SCSI_WRITE:
   case SCSI_OTHER:
   case SCSI_LOOK:
   case SCSI_CHANGE:
     break;
   }
   return false;
+}
+
+/* READ and WRITE are nearly all there is. */
+static inline bool prepare(struct cmd *c, struct store_op *op)
+{
+  if (c->range.kind == SCSI_READ)
+    return prepare_read(c, op);
+  if (c->range.kind == SCSI_WRITE)
+    return prepare_write(c, op);
+  return prepare_other(c, op);
 }
 
 int fast_submit(struct cmd *c)

@@ -233,24 +233,18 @@ int ring_cdb(struct ring *r, const struct ring_cmd *c,
 int64_t ring_iovecs(struct ring *r, const struct ring_cmd *c,
                     uint32_t first, uint32_t n, struct iovec *out)
 {
-  const struct abi_iov *iov = (const struct abi_iov *)(c->at + ABI_IOV_OFF);
   int64_t total = 0;
   uint32_t i;
 
   if ((uint64_t)first + n > (uint64_t)c->iov_cnt + c->bidi_cnt)
     return -EINVAL;
   for (i = 0; i < n; i++) {
-    uint64_t base = peek(iov[first + i].base);
-    uint64_t len = peek(iov[first + i].len);
-
-    if (base < r->data_off || base > r->len || len > r->len - base) {
+    if (!ring_iovec(r, c, first + i, &out[i])) {
       ring_set_broken(r, "iovec %u of command id %u lies outside the data area",
                       first + i, c->id);
       return -EPROTO;
     }
-    out[i].iov_base = (unsigned char *)r->mb + base;
-    out[i].iov_len = len;
-    total += (int64_t)len;
+    total += (int64_t)out[i].iov_len;
   }
   return total;
 }

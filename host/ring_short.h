@@ -71,6 +71,21 @@ static inline bool ring_cdb_common(const struct ring *r,
   return true;
 }
 
+/* The iovec at `i`, below the command's count, as addresses; false: it reaches
+ * outside the data area. */
+static inline bool ring_iovec(const struct ring *r, const struct ring_cmd *c,
+                              uint32_t i, struct iovec *out)
+{
+  const struct abi_iov *iov = (const struct abi_iov *)(c->at + ABI_IOV_OFF) + i;
+  uint64_t base = peek(iov->base), len = peek(iov->len);
+
+  if (base < r->data_off || base > r->len || len > r->len - base)
+    return false;
+  out->iov_base = (unsigned char *)r->mb + base;
+  out->iov_len = len;
+  return true;
+}
+
 /* Ends a command: returns the entry that takes its answer, or NULL if there is
  * none to be given. */
 static inline struct abi_cmd *ring_finish(struct ring *r, uint32_t token,
@@ -94,33 +109,36 @@ static inline struct abi_cmd *ring_finish(struct ring *r, uint32_t token,
   return e;
 }
 
-static inline void ring_put_good(struct abi_cmd *e, uint16_t id)
+static inline void ring_put_good(struct abi_cmd *e, uint16_t id,
+                                 uint32_t read_len)
 {
   e->head.cmd_id = id;
-  e->head.uflags = 0;
+  e->head.uflags = read_len ? ABI_READ_LEN : 0;
   e->rsp.status = 0;
-  e->rsp.read_len = 0;
+  e->rsp.read_len = read_len;
 }
 
-/* ring_complete() with GOOD and nothing else to tell. */
-static inline void ring_good(struct ring *r, uint32_t token, uint16_t id)
+/* ring_complete() with GOOD and either all of Data-In, or, where
+ * RING_CAP_READ_LEN allows it, `read_len` bytes; 0: all. */
+static inline void ring_good(struct ring *r, uint32_t token, uint16_t id,
+                             uint32_t read_len)
 {
   struct abi_cmd *e = ring_finish(r, token, id);
 
   if (e)
-    ring_put_good(e, id);
+    ring_put_good(e, id, read_len);
 }
 
-/* The same for a command that was found, instead of taking it.  While nothing
- * is out its own entry is the one to take the answer. */
+/* The same for a command without data that was found, instead of taking it.
+ * While nothing is out its own entry is the one to take the answer. */
 static inline void ring_good_at_once(struct ring *r, struct ring_cmd *c)
 {
   if (r->first == r->next) {
-    ring_put_good(ring_at(r, r->cursor), c->id);
+    ring_put_good(ring_at(r, r->cursor), c->id, 0);
     ring_pass(r, c->len);
   } else {
     ring_take(r, c);
-    ring_good(r, c->token, c->id);
+    ring_good(r, c->token, c->id, 0);
   }
 }
 

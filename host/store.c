@@ -62,21 +62,6 @@ int store_submit(struct store *s, struct store_op *op)
   return rc;
 }
 
-void store_advance(struct store_op *op, size_t n)
-{
-  op->at += n;
-  op->left -= n;
-  while (op->iov_left && n >= op->iov_now->iov_len) {   /* empty ones too */
-    n -= op->iov_now->iov_len;
-    op->iov_now++;
-    op->iov_left--;
-  }
-  if (n) {
-    op->iov_now->iov_base = (char *)op->iov_now->iov_base + n;
-    op->iov_now->iov_len -= n;
-  }
-}
-
 void store_end(struct store_op *op, int rc)
 {
   op->store->in_flight--;

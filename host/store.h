@@ -158,7 +158,20 @@ struct store {
 };
 
 /* `n` bytes of a READ or WRITE have been moved. */
-void store_advance(struct store_op *op, size_t n);
+static inline void store_advance(struct store_op *op, size_t n)
+{
+  op->at += n;
+  op->left -= n;
+  while (op->iov_left && n >= op->iov_now->iov_len) {   /* empty ones too */
+    n -= op->iov_now->iov_len;
+    op->iov_now++;
+    op->iov_left--;
+  }
+  if (n) {
+    op->iov_now->iov_base = (char *)op->iov_now->iov_base + n;
+    op->iov_now->iov_len -= n;
+  }
+}
 
 /* Ends an operation that returned STORE_PENDING; the store may be gone
  * afterwards. */
