@@ -5,10 +5,11 @@
  *              +--> store, at once
  *
  * A command that the store or Lua answers at once is never enlisted: nobody
- * could ask for it.  A command is answered exactly once, and never while a store operation still
- * uses its data: the kernel gives the pages to another command the moment it
- * learns of the answer.  The range lock is held as long, so that a write that
- * was aborted or ran out of time cannot land after a newer one.
+ * could ask for it.  A command is answered exactly once, and never while a
+ * store operation still uses its data: the kernel gives the pages to another
+ * command the moment it learns of the answer.  The range lock is held as long,
+ * so that a write that was aborted or ran out of time cannot land after a newer
+ * one.
  */
 #ifndef CMD_H
 #define CMD_H

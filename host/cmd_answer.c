@@ -10,7 +10,8 @@
 #include "hold.h"
 #include "ring_short.h"
 
-__attribute__((noinline))         /* rare, and would cost the others registers */
+/* Rare: not inline, so that the others need not save registers for it. */
+__attribute__((noinline))
 static void clear_iov(const struct iovec *iov, uint32_t n, uint64_t from)
 {
   for (; n > 0; n--, iov++) {

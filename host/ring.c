@@ -52,7 +52,7 @@ unsigned ring_caps(const struct ring *r)
   return r->caps;
 }
 
-/* Why ring_has_cmd() says no; true: for want of room only, which is there now. */
+/* Why ring_has_cmd() says no; true: for want of room, which is there now. */
 static bool make_room(struct ring *r, uint32_t len)
 {
   uint16_t id;

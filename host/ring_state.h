@@ -46,7 +46,7 @@ struct ring {
   uint32_t published;           /* cmd_tail as we know it */
   unsigned caps;
   bool broken;
-  bool stuck;                   /* ... by the entry at the cursor; it is marked */
+  bool stuck;                   /* by the entry at the cursor: it is marked */
 
   uint32_t *taken;              /* offsets in the ring, by token & mask */
   uint32_t mask;
