@@ -15,6 +15,7 @@
 
 enum { GROW_IDS = 64 };
 
+__attribute__((noinline))
 static bool more_ids(struct device *d, uint16_t id)
 {
   uint32_t room = d->by_id_room;
@@ -90,14 +91,20 @@ static bool take_data(struct cmd *c, const struct ring_cmd *entry)
 static void place(struct cmd *c)
 {
   struct device *d = c->dev;
-  uint64_t blocks = d->size >> d->block_shift;
+  uint64_t blocks;
 
   scsi_range(c->cdb, c->cdb_len, &c->range);
   c->data_out = c->range.kind >= SCSI_CHANGES;
-  c->in_range = c->range.ranged && c->range.lba <= blocks &&
-                c->range.blocks <= blocks - c->range.lba;
-  c->offset = c->in_range ? c->range.lba << d->block_shift : 0;
-  c->length = c->in_range ? c->range.blocks << d->block_shift : 0;
+  c->in_range = false;
+  c->offset = c->length = 0;
+  if (c->range.ranged) {
+    blocks = d->size >> d->block_shift;
+    if (c->range.lba <= blocks && c->range.blocks <= blocks - c->range.lba) {
+      c->in_range = true;
+      c->offset = c->range.lba << d->block_shift;
+      c->length = c->range.blocks << d->block_shift;
+    }
+  }
   if (c->range.kind == SCSI_UNMAP)
     fast_unmap_range(c);
 }
@@ -183,6 +190,7 @@ static void take(struct device *d, struct ring_cmd entry,
                  const unsigned char *cdb)
 {
   struct cmd *c = TAILQ_FIRST(&d->free_cmds);
+  int len = RING_CDB_MAX;
 
   ring_take(d->ring, &entry);
   if ((!c && !(c = cmd_slot_new(d))) ||
@@ -191,14 +199,14 @@ static void take(struct device *d, struct ring_cmd entry,
     return;
   }
   renew(c, &entry);
-  c->cdb_len = RING_CDB_MAX;
   if (cdb) {
     memcpy(c->cdb, cdb, RING_CDB_COMMON);
-    c->cdb_len = (int)abi_cdb_len(cdb[0], cdb[7]);
+    len = (int)abi_cdb_len(cdb[0], cdb[7]);
   }
-  if (c->cdb_len > RING_CDB_COMMON)
-    c->cdb_len = ring_cdb(d->ring, &entry, c->cdb);
-  if (c->cdb_len < 0 ||
+  if (len > RING_CDB_COMMON)
+    len = ring_cdb(d->ring, &entry, c->cdb);
+  c->cdb_len = len;
+  if (len < 0 ||
       (entry.iov_cnt + entry.bidi_cnt && !take_data(c, &entry))) {
     log_error(d->name, "the kernel sent a command whose parts lie outside of "
               "the shared memory; it is failed");
