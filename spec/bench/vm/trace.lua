@@ -13,7 +13,7 @@ local TRACING <const> = "/sys/kernel/tracing/"
 local COMMANDS <const> = 2000
 local EVENTS <const> = {
   { "target/target_sequencer_start" }, { "target/target_cmd_complete" },
-  { "sched/sched_wakeup", "pid == %s" }, { "sched/sched_switch",
+  { "sched/sched_waking", "pid == %s" }, { "sched/sched_switch",
                                            "next_pid == %s" },
   { "raw_syscalls/sys_enter", "common_pid == %s" },
   { "raw_syscalls/sys_exit", "common_pid == %s" },
@@ -68,33 +68,34 @@ end
 -- What each event adds to what is known; `seen.command` is under way.
 local on = {}
 
-function on.target_sequencer_start(seen, time)
+function on.target_sequencer_start(seen, time, cpu)
   if seen.command then
     seen.command.next = time
     seen.commands[#seen.commands + 1] = seen.command
   end
-  seen.command = { comes = time }
+  seen.command = { comes = time, cpu = cpu }
   seen.count = seen.count + 1
 end
 
-function on.sched_wakeup(seen, time)
+function on.sched_waking(seen, time)
   seen.command.wakes = seen.command.wakes or time
   seen.wakeups = seen.wakeups + 1
 end
 
-function on.sched_switch(seen, time)
-  if seen.command.wakes then seen.command.runs = seen.command.runs or time end
+function on.sched_switch(seen, time, cpu)
+  local c = seen.command
+  if c.wakes and not c.runs then c.runs, c.same = time, cpu == c.cpu end
 end
 
 -- The last write() before the end is that of the answer.
-function on.sys_enter(seen, time, call, tid)
+function on.sys_enter(seen, time, _, call, tid)
   local c = seen.command
   seen.calls[call] = (seen.calls[call] or 0) + 1
   seen.began[tid] = time
   if call == WRITE and not c.done then c.tells = time end
 end
 
-function on.sys_exit(seen, time, call, tid)
+function on.sys_exit(seen, time, _, call, tid)
   if seen.began[tid] then
     seen.took[call] = (seen.took[call] or 0) + time - seen.began[tid]
   end
@@ -110,12 +111,12 @@ local function read(text)
 
   for line in text:gmatch "[^\n]+" do
     -- "  comm-PID  [001] d..2.  12.345678: event: ..."
-    local tid, time, event, rest =
-      line:match "%-(%d+)%s+%[%d+%]%s+%S+%s+([%d.]+): ([%w_]+): (.*)"
+    local tid, cpu, time, event, rest =
+      line:match "%-(%d+)%s+%[(%d+)%]%s+%S+%s+([%d.]+): ([%w_]+): (.*)"
     if event and on[event] and
        (seen.command or event == "target_sequencer_start") then
-      on[event](seen, tonumber(time) * 1e6, tonumber(rest:match "^NR (%d+)"),
-        tid)
+      on[event](seen, tonumber(time) * 1e6, cpu,
+        tonumber(rest:match "^NR (%d+)"), tid)
     end
   end
   return seen
@@ -123,15 +124,19 @@ end
 
 local function median(list)
   table.sort(list)
-  return list[(#list + 1) // 2] or 0 / 0
+  return list[(#list + 1) // 2]
 end
 
-local function stage(seen, from, to)
+-- Of the commands that were served on the processor that sent them, or of the
+-- others.
+local function stage(seen, same, from, to)
   local took = {}
   for _, c in ipairs(seen.commands) do
-    if c[from] and c[to] then took[#took + 1] = c[to] - c[from] end
+    if c.same == same and c[from] and c[to] then
+      took[#took + 1] = c[to] - c[from]
+    end
   end
-  return median(took)
+  return median(took), #took
 end
 
 local function calls(seen)
@@ -150,13 +155,23 @@ local function calls(seen)
   return table.concat(lines)
 end
 
+local function figure(us)
+  return us and ("%7.0f us"):format(us) or "      -   "
+end
+
 local function tell(disk, seen)
   local lines = { ("%s: %d commands; %.2f wake-ups and these system calls " ..
     "for each:\n"):format(disk.name, seen.count, seen.wakeups / seen.count),
     calls(seen) }
 
   for _, s in ipairs(STAGES) do
-    lines[#lines + 1] = ("  %7.0f us  %s\n"):format(stage(seen, s[1], s[2]),
+    local here, times = stage(seen, true, s[1], s[2])
+    local there, others = stage(seen, false, s[1], s[2])
+    if s == STAGES[1] then
+      lines[#lines + 1] = ("  %7d    %7d     so often on one, on two " ..
+        "processors\n"):format(times, others)
+    end
+    lines[#lines + 1] = ("  %s %s  %s\n"):format(figure(here), figure(there),
       s[3])
   end
   return table.concat(lines)
