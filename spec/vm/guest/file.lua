@@ -2,6 +2,7 @@
 -- Whatever changes configfs runs in libuv's pool with a limit, for a write to
 -- `enable` or a link to a LUN waits for a daemon, for ever if it must.
 
+local files = require "tcmu.files"
 local uv = require "luv"
 local wait = require "spec.vm.guest.wait"
 
@@ -58,21 +59,10 @@ function file.write_file(path, data, limit)
 end
 
 --- Whether there is such a path.
-function file.exists(path) return uv.fs_stat(path) ~= nil end
+file.exists = files.exists
 
 --- The names in a folder, sorted; empty if there is no such folder.
-function file.names(path)
-  local names = {}
-  local dir = uv.fs_scandir(path)
-
-  while dir do
-    local name = uv.fs_scandir_next(dir)
-    if not name then break end
-    names[#names + 1] = name
-  end
-  table.sort(names)
-  return names
-end
+file.names = files.list
 
 local function raising(fn)
   return function(limit, ...)
