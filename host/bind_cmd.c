@@ -161,10 +161,14 @@ static const struct field {
  * field that takes Lua to tell is a function in the table at upvalue 2. */
 static int l_index(lua_State *L)
 {
+  int is_field;
+  lua_Integer field;
+
   lua_pushvalue(L, 2);
   lua_rawget(L, lua_upvalueindex(1));
-  if (lua_isinteger(L, -1))
-    return fields[lua_tointeger(L, -1)].get(L, check(L));
+  field = lua_tointegerx(L, -1, &is_field);
+  if (is_field)
+    return fields[field].get(L, check(L));
   if (!lua_isnil(L, -1))
     return 1;
   lua_pushvalue(L, 2);
