@@ -154,35 +154,31 @@ void buffer_revoke(lua_State *L, int index)
   ((struct buffer *)lua_touserdata(L, index))->cmd = &nobody;
 }
 
-int buffer_span(lua_State *L, int arg, uint64_t at, uint64_t n, bool change,
+int buffer_span(lua_State *L, int arg, uint64_t at, uint64_t *n, bool change,
                 struct iovec *out, int room)
 {
   struct view v;
   struct buffer *b = check(L, arg, &v);
   const struct iovec *iov;
+  uint64_t left;
   size_t part;
   int count = 0;
 
-  check_span(L, arg, &v, (lua_Integer)at, (lua_Integer)n);
+  if (*n == BUFFER_REST)
+    *n = at < v.len ? v.len - at : 0;
+  left = *n;
+  check_span(L, arg, &v, (lua_Integer)at, (lua_Integer)left);
   if (change)
-    will_change(b, &v, at, n);
-  for (iov = n ? seek(&v, &at) : NULL; n; iov++, at = 0, count++) {
-    part = iov->iov_len - at < n ? iov->iov_len - at : n;
+    will_change(b, &v, at, left);
+  for (iov = left ? seek(&v, &at) : NULL; left; iov++, at = 0, count++) {
+    part = iov->iov_len - at < left ? iov->iov_len - at : left;
     if (count < room) {
       out[count].iov_base = (char *)iov->iov_base + at;
       out[count].iov_len = part;
     }
-    n -= part;
+    left -= part;
   }
   return count;
-}
-
-uint64_t buffer_len(lua_State *L, int arg)
-{
-  struct view v;
-
-  check(L, arg, &v);
-  return v.len;
 }
 
 void buffer_clear(lua_State *L, int arg, uint64_t at, uint64_t n)
@@ -236,7 +232,10 @@ bool buffer_reply(lua_State *L, int index, struct cmd *c)
 
 static int l_len(lua_State *L)
 {
-  lua_pushinteger(L, (lua_Integer)buffer_len(L, 1));
+  struct view v;
+
+  check(L, 1, &v);
+  lua_pushinteger(L, (lua_Integer)v.len);
   return 1;
 }
 

@@ -29,15 +29,15 @@ void buffer_push_view(lua_State *L, struct cmd *c, bool bidi);
  * not the view's. */
 void buffer_revoke(lua_State *L, int index);
 
-/* The iovecs of the buffer at `arg` from byte `at` on for `n` bytes, at most
- * `room` of them into `out`; returns how many there are (more than `room`:
- * call again with more).  `change`: the bytes will be overwritten.  Raises on
- * another's command and on a span outside. */
-int buffer_span(lua_State *L, int arg, uint64_t at, uint64_t n, bool change,
-                struct iovec *out, int room);
+#define BUFFER_REST UINT64_MAX
 
-/* Length in bytes of the buffer at `arg`. */
-uint64_t buffer_len(lua_State *L, int arg);
+/* The iovecs of the buffer at `arg` from byte `at` on for *n bytes, at most
+ * `room` of them into `out`; returns how many there are (more than `room`:
+ * call again with more).  BUFFER_REST: *n becomes what there is to the end.
+ * `change`: the bytes will be overwritten.  Raises on another's command and on
+ * a span outside. */
+int buffer_span(lua_State *L, int arg, uint64_t at, uint64_t *n, bool change,
+                struct iovec *out, int room);
 
 /* A store could not fill these bytes: they must not keep what was in them. */
 void buffer_clear(lua_State *L, int arg, uint64_t at, uint64_t n);

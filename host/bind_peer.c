@@ -119,12 +119,13 @@ static int answered(lua_State *L, int status, lua_KContext ctx)
 {
   struct call *call = lua_touserdata(L, -1);
   const struct letter *m = call->letter;
+  uint64_t len = m->len;
   struct iovec iov;
 
   (void)status;
   (void)ctx;
   if (m->kind == LETTER_READ && !m->rc) {
-    buffer_span(L, 4, 0, m->len, true, &iov, 1);
+    buffer_span(L, 4, 0, &len, true, &iov, 1);
     memcpy(iov.iov_base, m->data, m->len);
   }
   lua_pushinteger(L, m->rc);
@@ -142,7 +143,8 @@ static int transfer(lua_State *L, enum letter_kind kind)
   lua_Integer shard = luaL_checkinteger(L, 1);
   lua_Integer device = luaL_checkinteger(L, 2);
   lua_Integer offset = luaL_optinteger(L, 3, 0);
-  size_t len = 0, text_len;
+  uint64_t len = 0;
+  size_t text_len;
   struct iovec iov;
   const char *text;
   struct letter *m;
@@ -153,8 +155,8 @@ static int transfer(lua_State *L, enum letter_kind kind)
   luaL_argcheck(L, shard >= 0 && shard < PEERS_MAX, 1, "no such shard");
   luaL_argcheck(L, offset >= 0, 3, "must not be negative");
   if (kind == LETTER_READ || kind == LETTER_WRITE) {
-    len = buffer_len(L, 4);
-    luaL_argcheck(L, len && buffer_span(L, 4, 0, len, false, &iov, 1) == 1, 4,
+    len = BUFFER_REST;
+    luaL_argcheck(L, buffer_span(L, 4, 0, &len, false, &iov, 1) == 1, 4,
                   "not a buffer of its own");
   }
   check_peer(L, t);

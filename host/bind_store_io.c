@@ -173,20 +173,20 @@ static void make_room(lua_State *L, struct io *io, int count)
  * before it returns.  Wait; raise an I/O error. */
 static int transfer(lua_State *L, enum store_verb verb, int at_arg)
 {
-  lua_Integer offset, at, n;
+  lua_Integer offset, at;
+  uint64_t n = BUFFER_REST;
   struct io *io;
   int count;
 
   store_ud_check(L, 1);
   offset = store_check_bytes(L, 3);
   at = luaL_optinteger(L, at_arg, 0);
-  n = lua_isnoneornil(L, at_arg + 1) ? (lua_Integer)buffer_len(L, 2) - at
-                                     : luaL_checkinteger(L, at_arg + 1);
-  luaL_argcheck(L, at >= 0 && n >= 0, at_arg, "runs past the end");
+  luaL_argcheck(L, at >= 0, at_arg, "must not be negative");
+  if (!lua_isnoneornil(L, at_arg + 1))
+    n = (uint64_t)store_check_bytes(L, at_arg + 1);
   io = prepare(L, verb);
-  while ((count = buffer_span(L, 2, (uint64_t)at, (uint64_t)n,
-                              verb == STORE_READ, io->iov, io->iov_room)) >
-         io->iov_room)
+  while ((count = buffer_span(L, 2, (uint64_t)at, &n, verb == STORE_READ,
+                              io->iov, io->iov_room)) > io->iov_room)
     make_room(L, io, count);
   if (!n)
     return 0;
@@ -194,7 +194,7 @@ static int transfer(lua_State *L, enum store_verb verb, int at_arg)
   io->op.iov = io->iov;
   io->op.iov_cnt = count;
   io->op.offset = (uint64_t)offset;
-  io->op.length = (uint64_t)n;
+  io->op.length = n;
   return perform(L, io, (uint64_t)at);
 }
 

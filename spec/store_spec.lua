@@ -91,6 +91,38 @@ describe("a memory store", function()
     knows_its_end(store, MIB)
   end)
 
+  it("takes and fills the part of a buffer that is asked for", function()
+    store = tcmu.store.memory(MIB)
+    local buf <const> = tcmu.buffer(8)
+    put(store, 0, "abcdefgh")
+    store:read(buf, 2, 6)
+    assert.equal("\0\0\0\0\0\0cd", tostring(buf))
+    store:read(buf, 0, 1, 3)
+    assert.equal("\0abc\0\0cd", tostring(buf))
+    store:write(buf, 0, false, 6)
+    store:write(buf, 4, false, 2, 2)
+    assert.equal("cdcdbcgh", get(store, 0, 8))
+    store:read(buf, 0, 8)
+    store:read(buf, 0, 0, 0)
+    assert.equal("\0abc\0\0cd", tostring(buf))
+  end)
+
+  it("refuses what is no part of a buffer", function()
+    store = tcmu.store.memory(MIB)
+    local buf <const> = tcmu.buffer(8)
+    for _, part in ipairs {
+      { 9 }, { -1 }, { 0, 9 }, { 8, 1 }, { 1, -1 }, { 4, math.maxinteger },
+      { math.maxinteger }, { math.maxinteger, 1 }, { math.mininteger },
+    } do
+      assert.has_error(function()
+        store:read(buf, 0, table.unpack(part))
+      end)
+      assert.has_error(function()
+        store:write(buf, 0, false, table.unpack(part))
+      end)
+    end
+  end)
+
   it("reads as zeroes where nothing was written", function()
     store = tcmu.store.memory(TIB)
     assert.equal(("\0"):rep(1000), get(store, TIB - 1000, 1000))
