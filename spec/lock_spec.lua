@@ -208,6 +208,49 @@ describe("tcmu.lock of a handler", function()
   end)
 end)
 
+-- Nobody but its range and its slot knows of such a command.
+describe("a command that ends without a wait", function()
+  local function quick(body)
+    return assert(sim.device(([[=quick
+      local tcmu = require "tcmu"
+      return tcmu.handler {
+        name = "quick",
+        open = function() return {} end,
+        read = function() end,
+        write = function(self, cmd) %s end,
+        on = {
+          [0xC1] = function() tcmu.sleep(1000) end,
+          [0xC2] = function(self) tcmu.lock(self, 0, 512) end,
+        },
+      }]]):format(body)))
+  end
+
+  -- While the slot serves a longer one, others write to the same blocks.
+  local function leaves_no_lock(dev, ...)
+    dev:cmd(...)
+    local long <const> = dev:submit(vendor(0xC1))
+    dev.shard:turn(false)
+    dev:cmd(write(0, 1, "x"))
+    assert.equal(0, dev:now())
+    assert.is.good(dev:wait(long))
+  end
+
+  it("gives back the range that it writes to", function()
+    local dev <close> = quick ""
+    leaves_no_lock(dev, write(0, 1, "x"))
+  end)
+
+  it("gives it back when it fails", function()
+    local dev <close> = quick "error 'no'"
+    leaves_no_lock(dev, write(0, 1, "x"))
+  end)
+
+  it("gives back a lock that it has taken and forgotten", function()
+    local dev <close> = quick ""
+    leaves_no_lock(dev, vendor(0xC2))
+  end)
+end)
+
 it("random writes to few blocks never overlap and all end", function()
   local seed <const> = tonumber(os.getenv "SEED") or os.time()
   math.randomseed(seed)
