@@ -10,7 +10,7 @@ local guest = require "spec.vm.guest"
 local disks = {}
 
 local SIZE <const> = 64 << 20
--- Requests of 1 MiB in one piece; Linux is told of a write cache everywhere.
+-- Requests of 1 MiB in one piece; with a write cache wherever there is one.
 local CONTROL <const> = { "hw_max_sectors=2048" }
 local DETACHED <const> = { "hw_max_sectors=2048", "nl_reply_supported=-1" }
 local CACHED <const> = { emulate_write_cache = 1 }
@@ -27,7 +27,8 @@ local function any(...)
   return false
 end
 
--- A disk of a backstore that was enabled.
+-- A disk of a backstore that was enabled: its path, and whether Linux was told
+-- of a write cache.
 local function attach(backstore)
   local disk = guest.loop(backstore)
 
@@ -35,13 +36,15 @@ local function attach(backstore)
   -- Every block is written, so that none is a hole of memory or file.
   guest.sh("dd if=/dev/urandom of=%s bs=1M count=%d oflag=direct 2>&1",
     disk.path, SIZE >> 20)
-  return disk.path
+  local cache = disk:get(("scsi_disk/%s/cache_type"):format(disk.hctl))
+  return disk.path, cache:find "back" ~= nil
 end
 
--- `path` may be several, with colons between.  `cpu` is the load's if that is
--- bound; `pid` who serves it.
-local function add(name, path, cpu, pid)
-  made[#made + 1] = { name = name, path = path, cpu = cpu, pid = pid }
+-- `cpu` is the load's if that is bound; `pid` who serves it.
+local function add(name, backstore, pid, cpu)
+  local path, cached = attach(backstore)
+  made[#made + 1] = { name = name, path = path, cached = cached, cpu = cpu,
+                      pid = pid }
 end
 
 local function backing_file(name)
@@ -92,14 +95,14 @@ end
 
 local function ram(name, daemon, control, cpu)
   if not wanted(name) then return end
-  add(name, attach(device(daemon, nil, control)), cpu, daemon.pid)
+  add(name, device(daemon, nil, control), daemon.pid, cpu)
 end
 
 -- `more` options of the handler's.
 local function file(name, daemon, more, attrib)
   if not wanted(name) then return end
-  add(name, attach(device(daemon, backing_file(name) .. (more or ""), nil,
-    attrib)), nil, daemon.pid)
+  add(name, device(daemon, backing_file(name) .. (more or ""), nil, attrib),
+    daemon.pid)
 end
 
 local function ours()
@@ -128,7 +131,7 @@ local function floor(name, window, path)
   end)
   local p = background(name, ("build/floor %s %d %d %s"):format(uio, SIZE,
     window, path or ""))
-  add(name, attach(backstore), nil, p.pid)
+  add(name, backstore, p.pid)
 end
 
 local function floors()
@@ -148,14 +151,14 @@ local function kernels_own()
         ("fd_dev_name=%s,fd_dev_size=%d,fd_buffered_io=1"):format(path, SIZE) },
     }
     backstore:enable()
-    add("fileio", attach(backstore))
+    add("fileio", backstore)
   end
   if wanted "ramdisk" then
     local backstore = guest.backstore {
       hba = "rd_mcp_0", control = { ("rd_pages=%d"):format(SIZE >> 12) },
     }
     backstore:enable()
-    add("ramdisk", attach(backstore))
+    add("ramdisk", backstore)
   end
 end
 
@@ -169,10 +172,10 @@ local function runner()
       "org.freedesktop.DBus.Peer.Ping")
     return status == 0, p:output()
   end)
-  add("runner", attach(guest.device {
+  add("runner", guest.device {
     config = "qcow/" .. backing_file "runner", size = SIZE, control = CONTROL,
     attrib = CACHED,
-  }), nil, p.pid)
+  }, p.pid)
 end
 
 -- --- what is compared -------------------------------------------------------
@@ -193,11 +196,12 @@ function sets.trace()
   runner()
 end
 
--- Two devices under one load.
+-- Two devices under one load: fio wants the paths with a colon between.
 local function pair(name, daemon)
   if not wanted(name) then return end
   local one, other = device(daemon), device(daemon)
-  add(name, attach(one) .. ":" .. attach(other), nil, daemon.pid)
+  add(name, one, daemon.pid)
+  made[#made].path = made[#made].path .. ":" .. attach(other)
 end
 
 -- What the manual page about tuning has its figures from.
@@ -227,8 +231,8 @@ function sets.settings()
 end
 
 --- Makes those of options.set whose names match options.disks.
--- @return a list of { name =, path = "/dev/sdX", cpu = the load's or nil,
---         pid = who serves it or nil }
+-- @return a list of { name =, path = "/dev/sdX", cached = whether it has a
+--         write cache, cpu = the load's or nil, pid = who serves it or nil }
 function disks.make(given)
   options, made, logs = given, {}, {}
   guest.modprobe("target_core_user", "target_core_file", "tcm_loop", "sd_mod",

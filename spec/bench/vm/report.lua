@@ -86,7 +86,9 @@ end
 function report.evaluate(options, jobs, disks, results)
   local answer = { options = options, jobs = {}, disks = {} }
 
-  for i, disk in ipairs(disks) do answer.disks[i] = disk.name end
+  for i, disk in ipairs(disks) do
+    answer.disks[i] = { name = disk.name, write_cache = disk.cached }
+  end
   for i, job in ipairs(jobs) do
     local rates = results[job.name]
     local medians = {}
@@ -170,18 +172,12 @@ local function verdicts(answer)
     table.concat(lines)
 end
 
-local HEADS <const> = {
-  compare = "write cache on (WCE=1) on all but the\nramdisk; polling up " ..
-    "to %d us",
-  settings = "write cache on (WCE=1) unless\nnamed otherwise",
-}
-
 --- The same for people.
 function report.table(answer)
   local o = answer.options
   local lines = { ("Requests per second: medians of %d rounds of %d s, " ..
-    "tcm_loop, libaio, direct;\n4k at random.  Files on %s; %s.\n\n"):format(
-    o.rounds, o.seconds, o.dir, HEADS[o.set]:format(o.window)) }
+    "tcm_loop, libaio, direct;\n4k at random.  Files on %s; who polls does " ..
+    "so for up to %d us.\n\n"):format(o.rounds, o.seconds, o.dir, o.window) }
   local first, second = {}, {}
 
   for i, job in ipairs(answer.jobs) do
@@ -191,9 +187,10 @@ function report.table(answer)
   for _, disk in ipairs(answer.disks) do
     local cells = {}
     for i, job in ipairs(answer.jobs) do
-      cells[i] = ("%.0f"):format(job.medians[disk])
+      cells[i] = ("%.0f"):format(job.medians[disk.name])
     end
-    lines[#lines + 1] = row(disk, cells)
+    lines[#lines + 1] = row(("%-24sWCE=%d"):format(disk.name,
+      disk.write_cache and 1 or 0), cells)
   end
   lines[#lines + 1] = "\nRatios (+ reaches its target, ! does not):\n"
   for _, pair in ipairs(PAIRS) do
