@@ -3,10 +3,9 @@
 --- nothing fails but what the device cannot help, and that is proven here.
 -- The other handlers, other blocks and the peers: conformance_all_spec.lua.
 
-local cdb = require "tcmu.cdb"
 local conformance = require "spec.vm.conformance"
 local guest = require "spec.vm.guest"
-local libiscsi = require "spec.vm.libiscsi"
+local proofs = require "spec.vm.conformance_proofs"
 
 local MiB <const> = 1 << 20
 
@@ -69,136 +68,9 @@ describe("libiscsi's suite", function()
   end)
 
   describe("fails where the ring shows that", function()
-    -- What reached the device since `from`: { cdb =, opcode =, layout =,
-    -- wanted = bytes that the CDB names, fabric = bytes, answered = text }.
-    local function seen(from)
-      local list = {}
-      for hex, fabric, answered in daemon:output():sub(from + 1)
-          :gmatch "saw (%x+) fabric=(%d+) answered=([^\n]+)" do
-        local bytes = hex:gsub("%x%x", function(pair)
-          return string.char(tonumber(pair, 16))
-        end)
-        local layout = cdb.find(bytes)
-        local blocks = layout.blocks and cdb.get(bytes, layout.blocks)
-        list[#list + 1] = {
-          cdb = hex, opcode = bytes:byte(1), wanted = blocks and blocks * 512,
-          fabric = tonumber(fabric), answered = answered,
-        }
-      end
-      return list
-    end
-
-    local function complains_only_of(failures, allowed)
-      for _, failure in ipairs(failures) do
-        local known = false
-        for _, pattern in ipairs(allowed) do
-          known = known or failure:find(pattern) ~= nil
-        end
-        assert.is_true(known, failure)
-      end
-    end
-
-    -- How many of the commands had another length in the fabric than in the
-    -- CDB; `judge(command)` looks at each.
-    local function odd(list, judge)
-      local count = 0
-      for _, command in ipairs(list) do
-        if command.fabric ~= command.wanted then count = count + 1 end
-        judge(command)
-      end
-      return count
-    end
-
-    local proof = {}
-
-    -- All that the CDB asks for was offered, and of the two residuals that
-    -- asks for, underflow is not among the complaints.
-    function proof.read_residual(list, failures)
-      complains_only_of(failures, { "SCSI_RESIDUAL_OVERFLOW",
-                                    "residual,block_size",
-                                    "residual, block_size" })
-      assert.is_true(odd(list, function(command)
-        if command.fabric ~= command.wanted then
-          assert.equal(tostring(command.wanted), command.answered, command.cdb)
-        end
-      end) > 0)
-    end
-
-    -- What is there in full is written, what is not is refused: GOOD without a
-    -- residual would say that it is on the medium.
-    function proof.write_residual(list, failures)
-      complains_only_of(failures, { "residual", "status,SCSI_STATUS_GOOD",
-                                    "Block was not written correctly" })
-      assert.is_true(odd(list, function(command)
-        if command.fabric >= command.wanted then
-          assert.equal("in place", command.answered, command.cdb)
-        else
-          assert.matches("0Eh/03h", command.answered, 1, true)
-        end
-      end) > 0)
-    end
-
-    -- Whatever the numbers were, the data came in full.
-    function proof.data_numbers(list)
-      assert.is_true(#list > 0)
-      assert.equal(0, odd(list, function(command)
-        assert.equal("in place", command.answered, command.cdb)
-      end))
-    end
-
-    function proof.reservations(list)
-      for _, command in ipairs(list) do
-        assert.is_nil(command.cdb:match "^1[67]", command.cdb)
-      end
-    end
-
-    -- They are in the answer, SERVICE ACTION and all.
-    function proof.usage_data(_, failures, dev)
-      complains_only_of(failures, { "cdb_usage_data%[0%]" })
-      local disk = guest.loop(dev, { block = false })
-      local bytes = guest.sh("sg_raw -r 64 %s a3 0c 02 7f 00 09 00 00 00 40 "
-                             .. "00 00 2>&1", disk.sg)
-      assert.matches("00 03 00 20 7f 00 00 00  00 00 1f 18 00 09", bytes, 1,
-                     true)
-    end
-
-    -- SBC-3 5.4: the first descriptor begins at the block that was asked for.
-    -- With 8 blocks to a physical one the suite asks for block 9 and expects
-    -- to be told of block 16.
-    function proof.next_block(_, failures, dev)
-      complains_only_of(failures, { "lba offset in first descriptor" })
-      local disk = guest.loop(dev, { block = false })
-      local bytes = guest.sh("sg_raw -r 24 %s 9e 12 00 00 00 00 00 00 00 09 "
-                             .. "00 00 00 18 00 00 2>&1", disk.sg)
-      assert.matches("00 00 00 14 00 00 00 00  00 00 00 00 00 00 00 09", bytes,
-                     1, true)
-    end
-
-    -- SANITIZE outlives every reset where it lasts long enough.
-    function proof.too_soon()
-      local target = conformance.export { config = "zero", size = 4096 * MiB }
-      local result = libiscsi.run(target.url, "reset", "SCSI.Sanitize.Reset")
-      conformance.judge(result, {})
-      assert.equal(1, result.passed)
-    end
-
-    local tests = {}
-    for test in pairs(conformance.known) do tests[#tests + 1] = test end
-    table.sort(tests)
-
-    for _, test in ipairs(tests) do
-      local reason = conformance.known[test]
-      it(("%s: %s"):format(conformance.reasons[reason], test), function()
-        local target, dev = conformance.export { config = "witness",
-                                                 size = 64 * MiB }
-        local from = #daemon:output()
-        local family = test:find "^iSCSI" and "iSCSI." or "SCSI."
-        local result = libiscsi.run(target.url, test:gsub("%W", "-"),
-                                    family .. test)
-        local ended = assert(result[test])
-        assert.not_equal("skipped", ended.outcome)
-        proof[reason](seen(from), ended.failures, dev)
-      end)
+    for _, test in ipairs(proofs(conformance.known, 512,
+                                 function() return daemon end)) do
+      it(test[1], test[2])
     end
   end)
 end)

@@ -53,10 +53,14 @@ local function backing_file(name)
   return path
 end
 
-local function background(name, command)
+local function log_of(name)
   local log = ("/tmp/%s.log"):format((name:gsub(" ", "-")))
   logs[#logs + 1] = log
-  return guest.start("exec " .. command, log)
+  return log
+end
+
+local function background(name, command)
+  return guest.start("exec " .. command, log_of(name))
 end
 
 -- --- tcmu-lua ---------------------------------------------------------------
@@ -164,14 +168,7 @@ end
 
 local function runner()
   if not wanted "runner" then return end
-  guest.sh "dbus-daemon --system --fork"
-  local p = background("tcmu-runner", "tcmu-runner")
-  guest.wait_for("tcmu-runner", 60, function()
-    local status = guest.try("dbus-send --system --print-reply " ..
-      "--dest=org.kernel.TCMUService1 /org/kernel/TCMUService1/qcow " ..
-      "org.freedesktop.DBus.Peer.Ping")
-    return status == 0, p:output()
-  end)
+  local p = guest.tcmu_runner(log_of "tcmu-runner")
   add("runner", guest.device {
     config = "qcow/" .. backing_file "runner", size = SIZE, control = CONTROL,
     attrib = CACHED,

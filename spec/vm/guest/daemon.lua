@@ -1,4 +1,4 @@
---- The product's daemon, as it lies in the source tree.
+--- The product's daemon, as it lies in the source tree, and Debian's tcmu-runner.
 
 local file = require "spec.vm.guest.file"
 local process = require "spec.vm.guest.process"
@@ -72,6 +72,22 @@ function daemon.serve(args, prefix)
     return nil, "\n" .. said
   end)
   if not ok then error(why .. stacks(p.pid), 2) end
+  return p
+end
+
+--- Starts Debian's tcmu-runner, and the bus that it wants, and waits until it
+-- serves qcow; `log` as for start().  No bus may be there yet, and none of our
+-- devices may be made from now on: tcmu-runner refuses what it does not know.
+function daemon.tcmu_runner(log)
+  process.sh "mkdir -p /run/dbus /etc/tcmu && dbus-daemon --system --fork"
+  local p = process.start("exec tcmu-runner", log)
+
+  wait.wait_for("tcmu-runner to serve", 60, function()
+    local status = process.try("dbus-send --system --print-reply " ..
+      "--dest=org.kernel.TCMUService1 /org/kernel/TCMUService1/qcow " ..
+      "org.freedesktop.DBus.Peer.Ping")
+    return status == 0, p:output()
+  end)
   return p
 end
 
