@@ -46,7 +46,6 @@ struct cmd {
   bool held;                    /* has not begun: its device is held */
   bool expired, orphaned;
   bool enlisted;                /* it waits, or is about to: can be found */
-  bool swapped;                 /* its `data` is not the view at the moment */
   int sense_len;
   uint64_t moved;               /* bytes of Data-In that are valid */
   uint64_t with_sense;          /* as many go out with CHECK CONDITION */
