@@ -4,7 +4,7 @@
 -- single fio, and the next round begins with another disk: what slows the
 -- machine for a while slows all of them.
 
-package.path = "./?.lua;" .. package.path
+package.path = "./?.lua;./lua/?.lua;" .. package.path
 
 local disks = require "spec.bench.vm.disks"
 local fio = require "spec.bench.vm.fio"
