@@ -24,8 +24,10 @@ PACKAGES := lua5.4 libuv libnl-genl-3.0
 PACKAGES_OPTIONAL ?= libsystemd liburing
 OPTIONAL := $(foreach package,$(PACKAGES_OPTIONAL),$(shell \
   $(PKG_CONFIG) --exists $(package) 2>/dev/null && echo $(package)))
+# Without slp-vectorize: two fields fetched at once wait until the stores that
+# set them one by one have got through, data that was copied before included.
 OUR_CFLAGS = -std=gnu11 -fPIC -fvisibility=hidden -pthread \
-  -ftls-model=initial-exec \
+  -ftls-model=initial-exec -fno-tree-slp-vectorize \
   -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
   -DLUADIR='"$(LUADIR)"' -DHANDLERDIR='"$(DATADIR)/handlers"' \
   $(if $(filter libsystemd,$(OPTIONAL)),-DHAVE_LIBSYSTEMD) \

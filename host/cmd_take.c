@@ -183,31 +183,30 @@ static bool serve_at_once(struct cmd *c)
 }
 
 /* Takes a command of which `cdb` is known, if that is not NULL, and gets it
- * going.  By value, so that the loop has no need to put in memory what it has
- * in registers. */
+ * going. */
 __attribute__((noinline))
-static void take(struct device *d, struct ring_cmd entry,
+static void take(struct device *d, struct ring_cmd *entry,
                  const unsigned char *cdb)
 {
   struct cmd *c = TAILQ_FIRST(&d->free_cmds);
   int len = RING_CDB_MAX;
 
-  ring_take(d->ring, &entry);
+  ring_take(d->ring, entry);
   if ((!c && !(c = cmd_slot_new(d))) ||
-      (entry.id >= d->by_id_room && !more_ids(d, entry.id))) {
-    refuse(d, &entry);
+      (entry->id >= d->by_id_room && !more_ids(d, entry->id))) {
+    refuse(d, entry);
     return;
   }
-  renew(c, &entry);
+  renew(c, entry);
   if (cdb) {
     memcpy(c->cdb, cdb, RING_CDB_COMMON);
     len = (int)abi_cdb_len(cdb[0], cdb[7]);
   }
   if (len > RING_CDB_COMMON)
-    len = ring_cdb(d->ring, &entry, c->cdb);
+    len = ring_cdb(d->ring, entry, c->cdb);
   c->cdb_len = len;
   if (len < 0 ||
-      (entry.iov_cnt + entry.bidi_cnt && !take_data(c, &entry))) {
+      (entry->iov_cnt + entry->bidi_cnt && !take_data(c, entry))) {
     log_error(d->name, "the kernel sent a command whose parts lie outside of "
               "the shared memory; it is failed");
     cmd_enlist(c);
@@ -239,10 +238,12 @@ int cmd_take(struct device *d, int most, enum ring_event *event,
       entry = out->cmd;
     }
     cdb = ring_cdb_common(r, &entry, common) ? common : NULL;
-    if (cdb && asks_if_ready(d, &entry, cdb))
+    if (cdb && asks_if_ready(d, &entry, cdb)) {
       ring_good_at_once(r, &entry);
-    else
-      take(d, entry, cdb);
+    } else {
+      out->cmd = entry;         /* which is in registers up to here */
+      take(d, &out->cmd, cdb);
+    }
   }
   *event = RING_CMD;
   return n;
