@@ -43,7 +43,8 @@ extern atomic_bool watchdog_awake __attribute__((visibility("hidden")));
 void watchdog_rouse(void);
 
 /* The number first: a signal for the step before finds that it is over.  It is
- * the thread's own to write, so a plain store is enough. */
+ * the thread's own to write, so plain stores are enough, in an order that the
+ * signal's handler, on this thread, may rely on. */
 static inline void step_switch(struct watched *w, struct state *st,
                                lua_State *co)
 {
@@ -51,8 +52,11 @@ static inline void step_switch(struct watched *w, struct state *st,
 
   step = atomic_load_explicit(&w->step, memory_order_relaxed);
   atomic_store_explicit(&w->step, step + 1, memory_order_relaxed);
+  atomic_signal_fence(memory_order_seq_cst);
   w->state = st;
+  atomic_signal_fence(memory_order_seq_cst);
   atomic_store_explicit(&w->co, co, memory_order_relaxed);
+  atomic_signal_fence(memory_order_seq_cst);
 }
 
 /* Begins a step on this thread, in which the handler's limits apply; `co` is the
@@ -92,6 +96,7 @@ static inline enum watchdog_stop step_end(struct state *st)
   lua_State *co = atomic_load_explicit(&w->co, memory_order_relaxed);
 
   atomic_store_explicit(&w->co, NULL, memory_order_relaxed);
+  atomic_signal_fence(memory_order_seq_cst);
   st->inside = false;
   return step_settle(st, co);
 }
