@@ -27,7 +27,8 @@ static void clear_iov(const struct iovec *iov, uint32_t n, uint64_t from)
 /* Nothing stale leaves: what no answer has set is cut off or zeroed.  The ring
  * does not tell the direction, and an initiator may well send a WRITE whose
  * data goes in: then all it gets is one zero.  Returns the READ_LEN to be told,
- * or 0 for none; it counts for plain Data-In only. */
+ * or 0 for none; it counts for plain Data-In only.  After a reset of the ring
+ * the data may be another command's already: then it is not touched. */
 static inline uint32_t settle_data(struct cmd *c)
 {
   bool can_cut = c->dev->ring->caps & RING_CAP_READ_LEN;
@@ -52,7 +53,10 @@ static inline uint32_t settle_data(struct cmd *c)
 __attribute__((noinline))
 static void answer_in_part(struct cmd *c)
 {
-  ring_good(c->dev->ring, c->token, c->id, settle_data(c));
+  struct ring *r = c->dev->ring;
+
+  if (ring_awaits(r, c->token, c->id))
+    ring_good(r, c->token, c->id, settle_data(c));
 }
 
 /* Any other status than GOOD. */
@@ -61,6 +65,8 @@ static void answer_not_good(struct cmd *c, uint8_t status)
 {
   struct ring_result res = { .status = status };
 
+  if (!ring_awaits(c->dev->ring, c->token, c->id))
+    return;
   c->moved = 0;
   if (status != SCSI_CHECK_CONDITION)
     res.read_len = settle_data(c);

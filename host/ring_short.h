@@ -86,23 +86,30 @@ static inline bool ring_iovec(const struct ring *r, const struct ring_cmd *c,
   return true;
 }
 
-/* Ends a command: returns the entry that takes its answer, or NULL if there is
- * none to be given. */
-static inline struct abi_cmd *ring_finish(struct ring *r, uint32_t token,
+/* The entry that would take the answer to a command, or NULL if there is none
+ * to be given: its data is the kernel's again. */
+static inline struct abi_cmd *ring_awaits(const struct ring *r, uint32_t token,
                                           uint16_t id)
 {
-  bool any_order = r->caps & RING_CAP_OOOC;
   struct abi_cmd *e;
 
   if (id >= r->ids || r->owners[id] != (RING_OUT | token))
     return NULL;
   /* Some entry waits for every command that is out: at least its own. */
-  e = ring_at(r, *ring_slot(r, any_order ? r->first : token));
-  if (peek(e->req.hole) != RING_MARK)
-    return NULL;                /* reset: ring_next() will tell */
+  e = ring_at(r, *ring_slot(r, r->caps & RING_CAP_OOOC ? r->first : token));
+  return peek(e->req.hole) == RING_MARK ? e : NULL;     /* else it was reset */
+}
 
+/* Ends a command: returns the entry that takes its answer, or NULL. */
+static inline struct abi_cmd *ring_finish(struct ring *r, uint32_t token,
+                                          uint16_t id)
+{
+  struct abi_cmd *e = ring_awaits(r, token, id);
+
+  if (!e)
+    return NULL;
   r->owners[id] = 0;
-  if (any_order)
+  if (r->caps & RING_CAP_OOOC)
     r->first++;                 /* nobody waits behind anybody */
   else
     ring_release_in_order(r, token);
