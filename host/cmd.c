@@ -93,6 +93,10 @@ static void go(struct cmd *c)
   const struct device *d = c->dev;
   enum route route = d->route[c->cdb[0]];
 
+  if (c->enlisted && cmd_is_void(c)) {  /* it has waited, until a reset */
+    cmd_finish(c, SCSI_TASK_ABORTED);
+    return;
+  }
   if (d->attention || route == ROUTE_LUA || !take_shortcut(c, route))
     cmd_to_lua(c);
 }

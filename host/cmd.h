@@ -98,6 +98,10 @@ void cmd_abort(struct cmd *c);
 /* The ring was reset or the device is gone: nothing is to be answered. */
 void cmd_orphan(struct cmd *c);
 
+/* True if the ring was reset, whether or not a drain has seen that yet: the
+ * data may be another command's. */
+bool cmd_is_void(const struct cmd *c);
+
 /* The command with this cmd_id, or NULL. */
 struct cmd *cmd_by_id(struct device *d, uint16_t id);
 

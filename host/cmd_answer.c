@@ -49,6 +49,11 @@ static inline uint32_t settle_data(struct cmd *c)
   return 0;
 }
 
+bool cmd_is_void(const struct cmd *c)
+{
+  return !ring_awaits(c->dev->ring, c->token, c->id);
+}
+
 /* GOOD where not all of the data is valid Data-In: after a WRITE, always. */
 __attribute__((noinline))
 static void answer_in_part(struct cmd *c)

@@ -93,7 +93,8 @@ static inline struct abi_cmd *ring_awaits(const struct ring *r, uint32_t token,
 {
   struct abi_cmd *e;
 
-  if (id >= r->ids || r->owners[id] != (RING_OUT | token))
+  if (id >= r->ids || r->owners[id] != (RING_OUT | token) ||
+      peek(r->mb->cmd_tail) != r->published)
     return NULL;
   /* Some entry waits for every command that is out: at least its own. */
   e = ring_at(r, *ring_slot(r, r->caps & RING_CAP_OOOC ? r->first : token));

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "bind_wait.h"
+#include "cmd.h"
 #include "device.h"
 #include "log.h"
 #include "state.h"
@@ -332,6 +333,8 @@ static void resume_job(struct job *j)
 
   t->waiting = false;
   t->disarm = t->hurry = NULL;
+  if (t->cmd && cmd_is_void(t->cmd))    /* its data are not its own any more */
+    t->cancelled = true;
   if (!t->cancelled)
     task_run(t, t->nargs);
   else if (LIST_EMPTY(&t->requests))

@@ -1,4 +1,4 @@
---- A device and its ring: resets, broken rings, old kernels, and stale bytes.
+--- A device and its ring: broken rings, old kernels, and stale bytes.
 local commands = require "spec.commands"
 local core = require "tcmu.core"
 local scsi = require "tcmu.scsi"
@@ -25,51 +25,6 @@ end
 local function device(fields, options)
   return assert(sim.device(handler(fields), options))
 end
-
-describe("a ring that somebody resets", function()
-  it("is served on, and what was running is dropped", function()
-    local dev <close> = device [[
-      [0xC1] = function() tcmu.sleep(100) end]]
-    local h = dev:submit(vendor(0xC1))
-    dev.shard:turn(false)
-    dev.kernel:reset(1)
-    dev:run(function() return h.result end)
-    assert.has.status(h.result, 0x08)
-    for i = 1, 10 do assert.is.good(dev:cmd(write(i, "a"))) end
-    dev:run(function() return false end)        -- the sleeper wakes to nothing
-    assert.is_false(dev.kernel:broken())
-    assert.equal(("a"):rep(BLOCK), dev:cmd(read(3)).data)
-  end)
-
-  it("while the disk is at work is answered by the new commands alone",
-     function()
-    local path <const> = os.tmpname()
-    os.remove(path)
-    local dev = assert(sim.device("handlers/file.lua", { size = 1 << 20,
-      write_cache = false, options = "path=" .. path .. ";create=yes" }))
-    for i = 1, 6 do dev:submit(write(i, "o")) end
-    dev.shard:turn(false)
-    dev.kernel:reset(1)
-    for i = 1, 6 do assert.is.good(dev:cmd(write(i, "n"))) end
-    assert.is_false(dev.kernel:broken())
-    for i = 1, 6 do
-      assert.is_true(dev:cmd(read(i)).data == ("n"):rep(BLOCK))
-    end
-    dev:close()
-    os.remove(path)
-  end)
-
-  it("again and again loses nothing that comes after", function()
-    local dev <close> = assert(sim.device "handlers/ramdisk.lua")
-    for round = 1, 50 do
-      for i = 1, round % 7 do dev:submit(write(i, "x")) end
-      if round % 3 == 0 then dev.shard:turn(false) end
-      dev.kernel:reset(round % 2 + 1)
-      assert.is.good(dev:cmd(write(round, "y")))
-    end
-    assert.is_false(dev.kernel:broken())
-  end)
-end)
 
 describe("what asks whether the disk is ready", function()
   local READY <const> = ("\0"):rep(6)
