@@ -1,6 +1,7 @@
 --- dev:read and dev:write of a handler without a store: its read and write get
 --- other data than the command has that runs.
 local commands = require "spec.commands"
+local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
 
 -- Blocks in a table; every access waits, the later blocks for longer.
@@ -81,6 +82,26 @@ describe("the command that read and write get from dev:read and dev:write",
       local s = self.seen
       return ("%d %d %d %s %s %s %d %d"):format(s[1], s[2], #s[3],
         s[4] == cmd.tag and "ok", s[5], s[6], s[7], #self[0])]])
+  end)
+
+  it("has its data for data_in, too", function()
+    local handler <const> = [[=h
+      local tcmu = require "tcmu"
+      return tcmu.handler {
+        name = "h",
+        open = function(dev) return { bytes = tcmu.buffer(dev.size) } end,
+        read = function(self, cmd, offset, length)
+          cmd.data_in:copy(0, self.bytes, offset, length)
+        end,
+        write = function(self, cmd, offset, length)
+          self.bytes:copy(offset, cmd.data, 0, length)
+        end,
+      }]]
+    local dev <close> = assert(sim.device(handler))
+    assert.is.good(dev:cmd(commands.write(3, 1, "\x0F")))
+    assert.is.good(dev:cmd(scsi.cdb.orwrite_16 { lba = 3, blocks = 1 },
+                           ("\xF0"):rep(512)))
+    assert.is_true(("\xFF"):rep(512) == dev:cmd(commands.read(3)).data)
   end)
 
   it("splits a range where no command runs", function()

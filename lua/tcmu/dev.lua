@@ -55,8 +55,8 @@ end
 -- Data ----------------------------------------------------------------------
 
 -- What a handler's function gets as the command where that would have other
--- data: `data` and `dev` are its own, the rest is of the command that runs, if
--- there is one.  So what runs side by side for one command stays apart.
+-- data: `data`, `data_in` and `dev` are its own, the rest is of the command that
+-- runs, if there is one.  So what runs side by side for one command stays apart.
 local StandIn = {}
 local methods = {}                  -- by name, of the command behind it
 
@@ -75,7 +75,8 @@ end
 local function command(dev, buffer)
   local cmd <const> = core.running()
   if cmd and (buffer == nil or buffer == cmd.data) then return cmd end
-  return setmetatable({ of = cmd, data = buffer, dev = dev }, StandIn)
+  return setmetatable({ of = cmd, data = buffer, data_in = buffer, dev = dev },
+                      StandIn)
 end
 
 -- Calls fn(self, cmd, ...) of the handler with `buffer` as cmd.data.
