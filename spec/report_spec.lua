@@ -1,4 +1,5 @@
 --- LOG SENSE and the reports of SPC-4 about the device as such.
+local commands = require "spec.commands"
 local hex = require "spec.hex"
 local scsi = require "tcmu.scsi"
 local sense = require "tcmu.sense"
@@ -92,6 +93,41 @@ describe("a disk", function()
     assert.equal(0, sense.decode(dev:cmd(make.request_sense
                                          { length = 18 }).data).key)
     assert.is.good(dev:cmd(make.test_unit_ready()))
+  end)
+
+  it("tells nothing of a status that others shall get, and leaves it to them",
+  function()
+    local on <const> = [[=busy
+      local tcmu = require "tcmu"
+      local scsi = require "tcmu.scsi"
+      return tcmu.handler { name = "busy",
+        open = function(dev)
+          return { store = tcmu.store.memory(dev.size) }
+        end,
+        on = {
+          [0xC1] = function(_, cmd)
+            cmd.dev:set { attention = scsi.status.BUSY }
+          end,
+          [0xC2] = function(_, cmd)
+            cmd.dev:set { not_ready = function(other)
+              if other.opcode == scsi.TEST_UNIT_READY then
+                error(scsi.status.BUSY)
+              end
+            end }
+          end,
+        } }]]
+    local busy <close> = assert(sim.device(on))
+    local function told()
+      local r = busy:cmd(make.request_sense { length = 18 })
+      assert.is.good(r)
+      return sense.decode(r.data).key
+    end
+    assert.is.good(busy:cmd(commands.vendor(0xC1)))
+    assert.equal(0, told())
+    assert.has.status(busy:cmd(make.test_unit_ready()), 0x08)
+    assert.is.good(busy:cmd(commands.vendor(0xC2)))
+    assert.equal(0, told())
+    assert.has.status(busy:cmd(make.test_unit_ready()), 0x08)
   end)
 
   it("tells the time, and takes another", function()

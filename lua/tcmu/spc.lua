@@ -20,18 +20,22 @@ local EXTENDED_COPY <const> = 0x83
 --- TEST UNIT READY: a device that is served is ready.
 function spc.test_unit_ready() end
 
+-- A sense value; a status such as BUSY is none, and nothing is told of it.
+local function is_told(value) return sense.is(value) and value.key ~= nil end
+
 -- Why TEST UNIT READY would fail, or nil.
 local function obstacle(dev)
   if not dev.not_ready then return nil end
   local ready, why = pcall(dev.not_ready,
                            { dev = dev, opcode = scsi.TEST_UNIT_READY })
-  return not ready and sense.is(why) and why or nil
+  return not ready and is_told(why) and why or nil
 end
 
 -- The unit attention that waits for somebody to be told of, or nil; now it is.
 local function attention(dev)
   local raised <const> = dev.attention
-  if raised then dev:set { attention = false } end
+  if not is_told(raised) then return nil end
+  dev:set { attention = false }
   return raised
 end
 
