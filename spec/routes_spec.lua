@@ -1,5 +1,6 @@
 --- Devices of one handler in one state share the functions that answer their
 --- commands: they cost little, and each has the commands that are its own.
+local commands = require "spec.commands"
 local edited = require "spec.edited"
 local scsi = require "tcmu.scsi"
 
@@ -78,7 +79,7 @@ describe("devices of one handler", function()
       return open(name, ("mode=%s;path=%s"):format(mode, edited.path(name)))
     end
     local names <const> = { "synchronize_cache_10", "format_unit" }
-    local function commands(dev)
+    local function has(dev)
       local found = {}
       for _, name in ipairs(names) do
         found[#found + 1] = dev:cmd(make[name] {}).status == 0
@@ -91,9 +92,9 @@ describe("devices of one handler", function()
     end
     local all <const>, none <const> = {}, {}
     for i = 1, 2 * #names do all[i], none[i] = true, false end
-    assert.same(all, commands(disk("a", "c")))
-    assert.same(none, commands(disk("b", "r")))
-    assert.same(all, commands(disk("c", "c")))
+    assert.same(all, has(disk("a", "c")))
+    assert.same(none, has(disk("b", "r")))
+    assert.same(all, has(disk("c", "c")))
   end)
 
   it("have the commands that the port groups of each allow", function()
@@ -113,6 +114,22 @@ describe("devices of one handler", function()
     local command <const> = make.inquiry { length = 36 }
     assert.equal("a", a:cmd(command).data:sub(17, 17))
     assert.equal("b", b:cmd(command).data:sub(17, 17))
+  end)
+
+  it("have what their own open has put into the handler", function()
+    edited.put([[
+      options = { more = tcmu.option.boolean { "C2h", default = false } },
+      on = { [0xC1] = function() return "one" end },
+      open = function(dev)
+        dev.handler.on[0xC2] = dev.options.more and function()
+          return "two"
+        end or nil
+        return { store = tcmu.store.memory(dev.size) }
+      end]])
+    local command <const> = commands.vendor(0xC2)
+    local plain, more = open(), open("more", "more=yes")
+    assert.has.sense(plain:cmd(command), scsi.INVALID_COMMAND_OPERATION_CODE)
+    assert.equal("two", more:cmd(command, { data_in = 3 }).data)
   end)
 
   it("get unit attentions of their own", function()

@@ -1,10 +1,11 @@
 --- The functions that answer a device's commands, kept once for all devices
 --- that have the same commands.
 --
--- What dispatch.routes makes depends on the handler and on which of the
--- conditional commands of its kind the device has, on nothing else of the
--- device.  A reload brings another handler, and so other tables; the old ones
--- go with the last device, or command, that uses them.
+-- What dispatch.routes makes depends on the handler, on what its `on` has, which
+-- an open may change, and on which of the conditional commands of its kind the
+-- device has, on nothing else of the device.  A reload brings another handler,
+-- and so other tables; the old ones go with the last device, or command, that
+-- uses them.
 
 local dispatch = require "tcmu.dispatch"
 local offer = require "tcmu.offer"
@@ -32,13 +33,30 @@ local function conditional_of(kind)
   return list
 end
 
--- Which of them the device has, as a string of zeroes and ones.
-local function key_of(dev)
-  local flags = {}
-  for i, command in ipairs(conditional_of(dev.kind)) do
-    flags[i] = offer.has(dev, command.opcode, command.action) and "1" or "0"
+-- Adds what a table of answers has, which is functions, false, and tables of
+-- them by service action.  The address tells a function while the routes that
+-- have it live.
+local function describe(answers, parts, prefix)
+  for code, answer in pairs(answers) do
+    local what <const> = prefix .. code
+    if type(answer) == "table" then
+      describe(answer, parts, what .. "/")
+    else
+      parts[#parts + 1] = answer and ("%s=%p"):format(what, answer) or what
+    end
   end
-  return table.concat(flags)
+end
+
+-- Which of them the device has, and what its handler says of any.
+local function key_of(dev)
+  local parts = {}
+  describe(dev.handler.on or {}, parts, "")
+  for _, command in ipairs(conditional_of(dev.kind)) do
+    local has <const> = offer.has(dev, command.opcode, command.action)
+    parts[#parts + 1] = ("%d/%s %s"):format(command.opcode, command.action, has)
+  end
+  table.sort(parts)
+  return table.concat(parts, " ")
 end
 
 --- The table of a device as dispatch.routes makes it; nobody may change it.
