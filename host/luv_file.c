@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "device.h"
 #include "task.h"
 
 #define REQUEST "tcmu.luv_request"
@@ -51,6 +52,14 @@ static bool callable(lua_State *L, int arg)
   return true;
 }
 
+/* Whose end waits for a request.  An upgrade and a close have a time limit, and
+ * no data that newer commands could change. */
+static bool is_noted(const struct task *t)
+{
+  return t->cmd || t->locks ||
+         (!t->dev->held && t->dev->phase != DEVICE_CLOSING);
+}
+
 /* uv.fs_...(..., callback).  Upvalues: luv's own, struct luv_files.  Without a
  * callback, or for nobody, there is nothing to note. */
 static int l_begin(lua_State *L)
@@ -60,7 +69,7 @@ static int l_begin(lua_State *L)
   struct task_request *r = NULL;
   int n = lua_gettop(L);
 
-  if (t && n && callable(L, n)) {
+  if (t && is_noted(t) && n && callable(L, n)) {
     r = lua_newuserdatauv(L, sizeof(*r), 0);
     r->task = NULL;
     luaL_setmetatable(L, REQUEST);

@@ -65,13 +65,17 @@ describe("a request of luv for a file", function()
     fifo = fifo or assert(io.open(edited.path "fifo", "r+"))
   end
 
+  local function prelude()
+    return ("local uv = require 'luv' local FOLDER = %q")
+             :format(edited.path("."):sub(1, -3))
+  end
+
   before_each(function()
     if not has_luv then return end
     edited.make()
     assert(os.execute("mkfifo " .. edited.path "fifo"))
     edited.file("disk", ("\0"):rep(16 * BLOCK))
-    edited.put(HANDLER, ("local uv = require 'luv' local FOLDER = %q")
-                        :format(edited.path("."):sub(1, -3)))
+    edited.put(HANDLER, prelude())
     dev = edited.open { size = 16 * BLOCK }
   end)
   after_each(function()
@@ -146,6 +150,24 @@ describe("a request of luv for a file", function()
     settle()
     assert.truthy(other.result)
     assert.has.status(other.result, ABORTED)
+  end)
+
+  luv("does not hold up the end of an upgrade", function()
+    edited.put(HANDLER .. [[,
+      upgrade = function()
+        tcmu.all(
+          function()
+            tcmu.await(function(done)
+              uv.fs_open(FOLDER .. "/fifo", "r", 0, done)
+            end)
+          end,
+          function()
+            tcmu.await(function(done) uv.new_timer():start(0, 0, done) end)
+            error("no", 0)
+          end)
+      end]], prelude())
+    assert.matches("no", edited.refusal(dev))
+    settle()
   end)
 
   luv("is over before a device ends whose task waits for it", function()
