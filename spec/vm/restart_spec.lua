@@ -35,13 +35,13 @@ describe("the daemon", function()
     it("loses nothing when it gets " .. name:upper() .. " under I/O and comes "
        .. "back", function()
       local mark = guest.log_mark()
-      local io = verified_io(disk.path, 25)
+      local io = verified_io(disk.path, 50)
       guest.sh "sleep 5"
       for _ = 1, 2 do
         daemon:signal(name)
         local status = daemon:wait(60)
         assert.equal(name == "sigterm" and 0 or 128 + 9, status)
-        assert.is_true(io:running())
+        assert.is_true(io:running(), io:output())
         guest.sh "sleep 2"
         daemon = serve()
         assert.matches("ready: 1 devices", daemon:output())
