@@ -178,7 +178,7 @@ modules:  ## build what the module generator makes, for Debian's kernels
 .PHONY: vm-check
 vm-check: modules  ## run the specs that need the real kernel, in a VM
 	$(SUBMAKE) all
-	spec/vm/check
+	spec/vm/check $(VM_CHECK)
 
 # An interpreter with the host's objects in it, for spec/bench/*.lua.
 BENCH := $(BUILD)/bench/run
