@@ -1,4 +1,4 @@
--- vm: time=900
+-- vm: time=1500
 --- The file store on the real kernel: its own specs, a failing and a hanging
 --- disk among them, and verified I/O in the ways that verify_spec.lua leaves.
 
@@ -11,7 +11,7 @@ describe("the file store's own specs", function()
     finally(function() guest.cleanup() end)
     guest.sh "mkdir -p /data/tmp && mount --bind /data/tmp /var/tmp"
     guest.defer(function() guest.sh "umount /var/tmp" end)
-    local out = guest.sh_within(400, "cd /src && busted -o TAP "
+    local out = guest.sh_within(800, "cd /src && busted -o TAP "
       .. "spec/store_spec.lua spec/store_ways_spec.lua "
       .. "spec/store_broken_spec.lua spec/store_uring_spec.lua "
       .. "spec/durability_spec.lua")
