@@ -130,7 +130,7 @@ describe("devices", function()
   it("tell the initiator once that they have grown", function()
     local dev = guest.device { config = "ram", size = 16 * MiB }
     local disk = guest.loop(dev)
-    guest.try("sg_turs %s", disk.sg)
+    disk:settle()
     dev:set("attrib/dev_size", 32 * MiB)
     local _, output = guest.try("sg_turs -v %s 2>&1", disk.sg)
     assert.matches("Capacity data has changed", output)

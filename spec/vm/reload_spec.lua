@@ -130,6 +130,7 @@ describe("SIGHUP", function()
   end)
 
   it("tells initiators of another name, once", function()
+    disk:settle()
     put(1)
     guest.write_file(PATH, (HANDLER:format(4096, "2")
       :gsub('name = "keeps",', '%0 inquiry = { product = "Renamed" },')))

@@ -3,6 +3,7 @@
 -- loopback.  Both are bound to the order that configfs wants.
 
 local file = require "spec.vm.guest.file"
+local kernel = require "spec.vm.guest.kernel"
 local process = require "spec.vm.guest.process"
 local undo = require "spec.vm.guest.undo"
 local wait = require "spec.vm.guest.wait"
@@ -42,6 +43,16 @@ end
 --- Has Linux ask for size and parameters anew.
 function methods:rescan() self:set("rescan", 1) end
 
+--- Waits until Linux has looked at a new disk of loop() for the last time, which
+-- it does once more after the disk is there: it would be the one that hears of
+-- what changes next.
+function methods:settle()
+  wait.wait_for("Linux to be done with " .. self.name, 60, function()
+    return kernel.kernel_log(self.mark)
+      :find(("[%s] Attached SCSI disk"):format(self.name), 1, true) ~= nil
+  end)
+end
+
 -- The names of a SCSI device, once it has them: those in the folders `block`
 -- and `scsi_generic` below its own.
 local function find(d, sysfs, wants_block)
@@ -73,7 +84,7 @@ function disk.loop(device, opts)
   count = count + 1
   local wwn = ("%s/loopback/naa.60014051%08x"):format(TARGET, count)
   local tpg = wwn .. "/tpgt_1"
-  local d = setmetatable({}, methods)
+  local d = setmetatable({ mark = kernel.log_mark() }, methods)
   local linked
 
   file.mkdir(tpg)
