@@ -245,7 +245,10 @@ bool luv_drain(struct luv *l)
   uv_walk(&l->inner, close_handle, NULL);
   while (uv_loop_alive(&l->inner) && turns++ < 100)
     uv_run(&l->inner, UV_RUN_NOWAIT);
-  return !uv_loop_alive(&l->inner);
+  if (!uv_loop_alive(&l->inner))
+    return true;
+  uv_ref((uv_handle_t *)&l->poll);      /* tells of what is awaited */
+  return false;
 }
 
 void luv_abandon(struct luv *l)

@@ -81,10 +81,10 @@ describe("a request of luv for a file", function()
   after_each(function()
     if not has_luv then return end
     open_fifo()                     -- for what a failure has left
+    local _ <close> = fifo
+    fifo = nil
     dev:close()
     edited.clean()
-    fifo:close()
-    fifo = nil
   end)
 
   local function luv(what, body)
@@ -150,6 +150,14 @@ describe("a request of luv for a file", function()
     settle()
     assert.truthy(other.result)
     assert.has.status(other.result, ABORTED)
+  end)
+
+  luv("is over before the host closes, however long it takes", function()
+    assert.is.good(dev:cmd(commands.vendor(0xC3), { data_in = 0 }))
+    dev:close()
+    local late <close> = io.popen("sleep 1; exec 3<>" .. edited.path "fifo")
+    edited.host()
+    assert.is_nil(late:read())
   end)
 
   luv("does not hold up the end of an upgrade", function()
