@@ -162,7 +162,7 @@ lint-installed:
 	clang -fsyntax-only -Werror -Wpedantic -iquote host $(OUR_CFLAGS) \
 	  $(SOURCES) $(wildcard spec/bench/*.c)
 	mandoc -T lint -W warning dist/man/*.[178]
-	shellcheck -x dist/need .ci/run spec/vm/demo spec/bench/vm/run
+	shellcheck -x dist/need .ci/run spec/watch spec/vm/demo spec/bench/vm/run
 
 .PHONY: vm
 vm:  ## boot Debian's kernel; a prompt where a Lua disk is attached

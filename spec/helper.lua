@@ -1,4 +1,6 @@
--- Loaded before all specs: assertions in SCSI's own words.
+-- Loaded before all specs: assertions in SCSI's own words, and a limit for each
+-- test.
+require "spec.limit"
 local assert = require "luassert"
 local say = require "say"
 local sense = require "tcmu.sense"
