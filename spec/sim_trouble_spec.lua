@@ -1,7 +1,9 @@
 --- The simulated kernel (host/sim.c) when not all goes well: no room, a broken
 --- ring, commands that take too long, resets and aborts.
 local ends = require "spec.ring_ends"
+local inline = require "spec.inline"
 local raw = require "tcmu.core".raw
+local sim = require "tcmu.sim"
 
 local TUR <const>, READ10 <const>, WRITE10 <const> = ends.TUR, ends.READ10,
   ends.WRITE10
@@ -260,5 +262,16 @@ describe("the simulated kernel", function()
       s:tmr(5)
       assert.equal(CMD6, head())
     end)
+  end)
+end)
+
+describe("a simulated host", function()
+  it("says so when it cannot close, and does not wait for ever", function()
+    local host <const> = sim.host()
+    local dev <const> = assert(host:device(inline.source(inline.STORE)))
+    host.devices[dev.id] = nil          -- as where a spec has lost it
+    assert.error_matches(function() host:close() end, "still in use")
+    host.devices[dev.id] = dev
+    host:close()
   end)
 end)

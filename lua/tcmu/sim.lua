@@ -183,7 +183,7 @@ function Host:close()
   for _, shard in ipairs(self.shards) do
     for _ = 1, 1000 do
       if shard:close() then break end
-      shard:turn(true)
+      shard:turn(shard:turn(false))     -- waits only for what will come
     end
     assert(shard:close(), "a Lua state or device is still in use")
   end
