@@ -113,7 +113,7 @@ describe("a file system that hangs", function()
           name = "two",
           open = function(dev)
             local options = { aio = %q, writes = "async", reads = "async" }
-            return { done = 0,
+            return { done = 0, good = 0,
               slow = tcmu.store.file(%q, "c", 1 << 20, options),
               other = tcmu.store.file(%q, "c", 1 << 20, options) }
           end,
@@ -121,8 +121,9 @@ describe("a file system that hangs", function()
             [0xC1] = function(self)
               for i = 1, 100 do
                 tcmu.spawn(function()
-                  self.slow:zero(i * 8192, 4096)
+                  local ok = pcall(self.slow.zero, self.slow, i * 8192, 4096)
                   self.done = self.done + 1
+                  self.good = self.good + (ok and 1 or 0)
                 end)
               end
               local b = tcmu.buffer(4096)
@@ -130,17 +131,32 @@ describe("a file system that hangs", function()
               for i = 1, 20 do self.other:read(b, i * 8192) end
               return tostring(self.done)
             end,
-            [0xC2] = function(self) return tostring(self.done) end,
+            [0xC2] = function(self)
+              return ("%%d of %%d"):format(self.good, self.done)
+            end,
           } }]]):format(aio, dir .. "/slow", image .. ".other"),
         { size = SIZE }))
+      local thawing
+      local function thaw()
+        if frozen then os.execute("fsfreeze -u " .. dir) end
+        frozen = false
+        os.execute("kill " .. thawing)
+      end
+      -- At last, should the command below wait for the file system after all.
+      thawing = output(("cd /; { sleep 60; fsfreeze -u %s; } "
+                        .. ">/dev/null 2>&1 & echo $!"):format(dir))
+      -- Before the device closes, which waits for what it has begun.
+      local _ <close> = setmetatable({}, { __close = thaw })
       frozen = os.execute("fsfreeze -f " .. dir)
-      local meanwhile = dev:cmd("\xC1" .. ("\0"):rep(9))
-      os.execute("fsfreeze -u " .. dir)
       assert.is_true(frozen)
-      frozen = false
+      local meanwhile = dev:cmd("\xC1" .. ("\0"):rep(9))
+      thaw()
       assert.equal("0", meanwhile.data)
       local done
-      repeat done = dev:cmd("\xC2" .. ("\0"):rep(9)).data until done == "100"
+      repeat
+        done = dev:cmd("\xC2" .. ("\0"):rep(9)).data
+      until done:find " of 100$"
+      assert.equal("100 of 100", done)
     end)
   end
 end)
