@@ -17,6 +17,7 @@ describe("tcmu.control", function()
   describe("told of a new device", function()
     it("gives a shard all that it must know, and answers 0 after it", function()
       s.answers.add = false
+      s.held.limits.answer = 20000      -- it is we who answer
       s:backstore("d", "file/path=/x;a=1", 3, {
         ["wwn/vpd_unit_serial"] = "T10 VPD Unit Serial Number: abc\n" })
       local e = s:take(event("added", "d", "file/path=/x;a=1", 3))

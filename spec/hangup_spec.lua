@@ -55,8 +55,9 @@ describe("tcmu.hangup", function()
     jobs.start(held.log, function()
       text = hangup.take(held, { root .. "/a" })
     end)
+    uv.update_time()            -- the loop may not have run for long
     local limit = uv.new_timer()
-    limit:start(2000, 0, function() limit:close() end)
+    limit:start(20000, 0, function() limit:close() end)
     while not text and not limit:is_closing() do uv.run "once" end
     if not limit:is_closing() then limit:close() end
     return assert(text, "it has not come to an end")

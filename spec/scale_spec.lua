@@ -78,7 +78,8 @@ describe("a thousand devices of one handler", function()
   end)
 
   it("have no threads of their own", function()
-    assert.equal(threads, #files.list "/proc/self/task")
+    -- Fewer is no fault: the kernel's, for other specs' I/O, end when idle.
+    assert.is_true(#files.list "/proc/self/task" <= threads)
   end)
 
   it("are added in as many turns of the loop, the last as the first",

@@ -61,10 +61,11 @@ function stage:clean()
   tree.remove(self.root)
 end
 
---- Lets time pass until fn() is true; fails after a second.
+--- Lets time pass until fn() is true; fails after 20 s.
 function stage.settle(fn)
+  uv.update_time()              -- the loop may not have run for long
   local limit = uv.new_timer()
-  limit:start(1000, 0, function() limit:close() end)
+  limit:start(20000, 0, function() limit:close() end)
   while not fn() and not limit:is_closing() do uv.run "once" end
   if not limit:is_closing() then limit:close() end
   uv.run "nowait"
