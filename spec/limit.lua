@@ -22,8 +22,10 @@ busted.subscribe({ "test", "start" }, function(test)
   return nil, true              -- to others who have subscribed
 end)
 
--- Where only a program was ended, the test may have passed.
+-- Where only a program was ended, the test may have passed.  What has been said
+-- gets out even if a worker that is stuck in luv's pool keeps us from ending.
 busted.subscribe({ "exit" }, function()
+  io.stdout:flush()
   watch:write "\n"
   if not watch:close() then os.exit(1, true) end
   return nil, true

@@ -248,9 +248,16 @@ describe("the end of a state with luv", function()
 
   luv("waits for a request that is stuck in the pool, off the device",
      function()
-    local fifo <const> = os.tmpname()
+    local fifo = os.tmpname()
     os.remove(fifo)
     assert(os.execute("mkfifo " .. fifo))
+    -- Waits for the worker to come; without this the process cannot end.
+    local function release()
+      if not fifo then return end
+      assert(io.open(fifo, "w")):close()
+      os.remove(fifo)
+      fifo = nil
+    end
     local host = sim.host()
     local shard = host.shards[1]
     local dev = assert(host:device(source(([[
@@ -258,19 +265,18 @@ describe("the end of a state with luv", function()
       return "stuck"]]):format(fifo))))
     local other = assert(host:device "handlers/ram.lua")
     assert.equal("stuck", dev:cmd(vendor(0xC1)).data)
+    finally(release)
     assert.equal(0, (dev:close("remove")))
     for _ = 1, 50 do shard:turn(false) end
     assert.equal(2, shard:states())             -- one of them a zombie
     assert.is.good(other:cmd(scsi.cdb.test_unit_ready()))
-    local f = assert(io.open(fifo, "r+"))
+    release()
     for _ = 1, 1000 do
       shard:turn(true)
       if shard:states() == 1 then break end
     end
-    f:close()
     assert.equal(1, shard:states())
     host:close()
-    os.remove(fifo)
   end)
 
   luv("drops callbacks of a command that was cancelled", function()
