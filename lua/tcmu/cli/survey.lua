@@ -53,8 +53,10 @@ local function findings(dev)
   for _, name in ipairs(option.names(h.options)) do
     add("type", name, h.options[name].type)
   end
+  core.sleep(0)                     -- what follows gets a budget of its own
   local shortcuts = dispatch.shortcuts(dev)
   for _, entry in ipairs(offer.list(dev)) do
+    core.sleep(0)
     add("command", entry.opcode, entry.action or "",
         who_answers(dev, shortcuts, entry), name_of(entry))
   end
