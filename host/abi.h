@@ -25,6 +25,10 @@ enum { ABI_OP_PAD = 0, ABI_OP_CMD = 1, ABI_OP_TMR = 2 };
 /* What the consumer tells about one entry. */
 enum { ABI_UNKNOWN_OP = 0x1, ABI_READ_LEN = 0x2 };
 
+/* Beside them, and nothing to the kernel: the consumer has passed this entry.
+ * Every new one comes without flags. */
+enum { ABI_PASSED = 0x80 };
+
 struct abi_mailbox {
   uint16_t version;
   uint16_t flags;
@@ -56,7 +60,7 @@ struct abi_cmd {
       uint32_t iov_cnt;
       uint32_t bidi_cnt;
       uint32_t dif_cnt;
-      uint32_t hole;            /* belongs to nobody, zeroed by the kernel */
+      uint32_t unused0;
       uint64_t cdb_off;         /* from the start of the mapping */
       uint64_t unused[2];
     } req;

@@ -7,6 +7,8 @@
 
 #include <errno.h>
 
+enum { PATIENCE = 1 << 16 };    /* looks at cmd_head */
+
 static uint32_t span(const struct ring *r, uint32_t from, uint32_t to)
 {
   return to >= from ? to - from : to + r->size - from;
@@ -17,26 +19,30 @@ static bool is_position(const struct ring *r, uint32_t at)
   return at < r->size && !(at & (ABI_ALIGN - 1));
 }
 
-/* The tail is ours alone, the head only moves on, and our marks stay: anything
- * else is somebody's action/reset_ring.  `head` was loaded before. */
-static bool was_reset(const struct ring *r, uint32_t head)
+bool ring_stands(const struct ring *r)
 {
   if (peek(r->mb->cmd_tail) != r->published)
+    return false;
+  if (r->published)
     return true;
-  if (is_position(r, r->published) &&
-      span(r, r->published, head) < span(r, r->published, r->head))
-    return true;
-  if (r->stuck && peek(ring_at(r, r->cursor)->req.hole) != RING_MARK)
-    return true;
-  return r->first != r->next &&
-    peek(ring_at(r, *ring_slot(r, r->first))->req.hole) != RING_MARK;
+  return peek(r->mb->cmd_head) >= r->head &&
+         ((!r->cursor && !r->stuck) ||
+          peek(ring_at(r, 0)->head.uflags) & ABI_PASSED);
+}
+
+/* `head` was loaded before. */
+static bool was_reset(const struct ring *r, uint32_t head)
+{
+  return !ring_stands(r) ||
+         (is_position(r, r->published) &&
+          span(r, r->published, head) < span(r, r->published, r->head));
 }
 
 static enum ring_event start_over(struct ring *r)
 {
   uint32_t tail = __atomic_load_n(&r->mb->cmd_tail, __ATOMIC_ACQUIRE);
 
-  r->published = tail;
+  ring_set_published(r, tail);
   r->first = r->next;
   memset(r->owners + 1, 0, (r->ids - 1) * sizeof(*r->owners));
   r->broken = r->stuck = false;
@@ -52,7 +58,7 @@ unsigned ring_caps(const struct ring *r)
   return r->caps;
 }
 
-/* Why ring_has_cmd() says no; true: for want of room, which is there now. */
+/* Why ring_read_cmd() says no; true: for want of room, which is there now. */
 static bool make_room(struct ring *r, uint32_t len)
 {
   uint16_t id;
@@ -77,25 +83,31 @@ static bool make_room(struct ring *r, uint32_t len)
   return false;
 }
 
-/* What is judged is what ring_has_cmd() reads itself, so an entry that changes
+/* What is judged is what ring_read_cmd() reads itself, so an entry that changes
  * under our eyes is refused here at the latest. */
 static bool find_cmd(struct ring *r, uint32_t len, struct ring_cmd *out)
 {
-  if (ring_has_cmd(r, out))
+  if (ring_read_cmd(r, out))
     return true;
   if (!make_room(r, len))
     return false;
   *out = (struct ring_cmd) { 0 };
-  if (ring_has_cmd(r, out))
+  if (ring_read_cmd(r, out))
     return true;
   ring_set_broken(r, "the command at %u counts %u and %u iovecs in %u bytes",
                   r->cursor, out->iov_cnt, out->bidi_cnt, len);
   return false;
 }
 
+static void pass(struct ring *r, struct abi_entry *e, uint32_t len)
+{
+  e->uflags |= ABI_PASSED;
+  ring_pass(r, len);
+}
+
 static bool take_tmr(struct ring *r, uint32_t len, struct ring_tmr *out)
 {
-  const struct abi_tmr *e = (const struct abi_tmr *)(r->cmdr + r->cursor);
+  struct abi_tmr *e = (struct abi_tmr *)(r->cmdr + r->cursor);
 
   if (len < sizeof(*e)) {
     ring_set_broken(r, "the task management entry at %u is only %u bytes long",
@@ -104,13 +116,13 @@ static bool take_tmr(struct ring *r, uint32_t len, struct ring_tmr *out)
   }
   out->type = peek(e->type);
   out->count = peek(e->cmd_cnt);
-  out->ids = (const unsigned char *)(e + 1);
+  out->ids = (unsigned char *)(e + 1);
   if (out->count > (len - sizeof(*e)) / sizeof(uint16_t)) {
     ring_set_broken(r, "the task management entry at %u counts %u ids in %u "
                     "bytes", r->cursor, out->count, len);
     return false;
   }
-  ring_pass(r, len);
+  pass(r, &e->head, len);
   return true;
 }
 
@@ -125,16 +137,14 @@ static void bad_len(struct ring *r, uint32_t len, uint32_t left)
                     r->cursor, len, left);
 }
 
+/* No new entry was passed before.  Met once more they come from a cmd_head that
+ * is about to be reset, as cmd_tail was already. */
 __attribute__((cold))
-static void mark_stuck(struct ring *r)
+static void bad_again(struct ring *r)
 {
-  struct abi_cmd *e = ring_at(r, r->cursor);
-
-  if (r->size - r->cursor <
-      offsetof(struct abi_cmd, req.hole) + sizeof(RING_MARK))
-    return;
-  e->req.hole = RING_MARK;
-  r->stuck = true;
+  for (int n = PATIENCE; n && peek(r->mb->cmd_head) >= r->head; n--)
+    ;
+  ring_set_broken(r, "the entry at %u was taken before", r->cursor);
 }
 
 /* Looks at cmd_head.  Returns RING_CMD if there is something to be taken. */
@@ -165,13 +175,16 @@ enum ring_event ring_find(struct ring *r, union ring_entry *out)
 
       if (event != RING_CMD)
         return event;
-    } else if (peek(r->mb->cmd_tail) != r->published)
+    } else if (!ring_stands(r)) {
       return start_over(r);
+    }
 
     len_op = peek(e->len_op);
     len = len_op & ~(uint32_t)(ABI_ALIGN - 1);
     left = r->edge - r->cursor;
-    if (len && len <= left) {
+    if (peek(e->uflags) & ABI_PASSED) {
+      bad_again(r);
+    } else if (len && len <= left) {
       switch (len_op & (ABI_ALIGN - 1)) {
       case ABI_OP_CMD:
         if (find_cmd(r, len, &out->cmd))
@@ -185,14 +198,15 @@ enum ring_event ring_find(struct ring *r, union ring_entry *out)
         e->uflags |= ABI_UNKNOWN_OP;
         /* fallthrough */
       case ABI_OP_PAD:
-        ring_pass(r, len);
+        pass(r, e, len);
         continue;
       }
     } else {
       bad_len(r, len, left);
     }
     /* Broken here, unless the next look finds that a reset explains it. */
-    mark_stuck(r);
+    e->uflags |= ABI_PASSED;
+    r->stuck = true;
   }
 }
 

@@ -30,7 +30,7 @@ void ring_complete(struct ring *r, uint32_t token, uint16_t id,
   if (!e)
     return;
   e->head.cmd_id = id;
-  e->head.uflags = partly ? ABI_READ_LEN : 0;
+  e->head.uflags = ABI_PASSED | (partly ? ABI_READ_LEN : 0);
   e->rsp.status = res->status;
   e->rsp.read_len = partly ? res->read_len : 0;
   if (res->status == CHECK_CONDITION)           /* the kernel takes it all */
@@ -42,12 +42,12 @@ bool ring_publish(struct ring *r)
   uint32_t expected = r->published;
   uint32_t tail = r->first == r->next ? r->cursor : *ring_slot(r, r->first);
 
-  if (tail == expected)
+  if (tail == expected || (!expected && !ring_stands(r)))
     return false;
   /* Exchanged, not stored: a reset in between must not be undone. */
   if (!__atomic_compare_exchange_n(&r->mb->cmd_tail, &expected, tail, false,
                                    __ATOMIC_RELEASE, __ATOMIC_RELAXED))
     return false;
-  r->published = tail;
+  ring_set_published(r, tail);
   return true;
 }

@@ -72,7 +72,8 @@ int ring_new(void *map, size_t len, char *why, size_t why_len,
   r->ring_off = off;
   r->data_off = (uint64_t)off + size;
   r->caps = peek(mb->flags);
-  r->head = r->cursor = r->edge = r->published = tail;
+  r->head = r->cursor = r->edge = tail;
+  ring_set_published(r, tail);
   r->mask = TAKEN_AT_FIRST - 1;
   r->taken = malloc(TAKEN_AT_FIRST * sizeof(*r->taken));
   r->ids = OWNERS_AT_FIRST;

@@ -15,16 +15,16 @@
 
 enum { RING_CDB_COMMON = 16 };  /* bytes; all but variable length CDBs fit */
 
-/* ring_find() where a command is next; false: ask ring_find(). */
-static inline bool ring_has_cmd(const struct ring *r, struct ring_cmd *out)
+/* Reads the command at the cursor; false: there is none, or it is not as it
+ * should be, or there is no room for it. */
+static inline bool ring_read_cmd(const struct ring *r, struct ring_cmd *out)
 {
   struct abi_cmd *e = ring_at(r, r->cursor);
   uint32_t len = peek(e->head.len_op) ^ ABI_OP_CMD;
 
   /* With another opcode the length is off the grid, and without an entry it is
    * more than there is. */
-  if (len % ABI_ALIGN || len < sizeof(*e) || len > r->edge - r->cursor ||
-      peek(r->mb->cmd_tail) != r->published)
+  if (len % ABI_ALIGN || len < sizeof(*e) || len > r->edge - r->cursor)
     return false;
 
   out->at = (const unsigned char *)e;
@@ -38,13 +38,19 @@ static inline bool ring_has_cmd(const struct ring *r, struct ring_cmd *out)
          (len - ABI_IOV_OFF) / sizeof(struct abi_iov);
 }
 
+/* ring_find() where a command is next; false: ask ring_find(). */
+static inline bool ring_has_cmd(const struct ring *r, struct ring_cmd *out)
+{
+  return peek(r->mb->cmd_tail) == r->sure && ring_read_cmd(r, out);
+}
+
 /* Takes the command that was found. */
 static inline void ring_take(struct ring *r, struct ring_cmd *c)
 {
   c->token = r->next++;
   r->owners[c->id] = RING_OUT | c->token;
   *ring_slot(r, c->token) = r->cursor;
-  ring_at(r, r->cursor)->req.hole = RING_MARK;
+  ring_at(r, r->cursor)->head.uflags = ABI_PASSED;
   ring_pass(r, c->len);
 }
 
@@ -91,14 +97,11 @@ static inline bool ring_iovec(const struct ring *r, const struct ring_cmd *c,
 static inline struct abi_cmd *ring_awaits(const struct ring *r, uint32_t token,
                                           uint16_t id)
 {
-  struct abi_cmd *e;
-
   if (id >= r->ids || r->owners[id] != (RING_OUT | token) ||
-      peek(r->mb->cmd_tail) != r->published)
+      (peek(r->mb->cmd_tail) != r->sure && !ring_stands(r)))
     return NULL;
   /* Some entry waits for every command that is out: at least its own. */
-  e = ring_at(r, *ring_slot(r, r->caps & RING_CAP_OOOC ? r->first : token));
-  return peek(e->req.hole) == RING_MARK ? e : NULL;     /* else it was reset */
+  return ring_at(r, *ring_slot(r, r->caps & RING_CAP_OOOC ? r->first : token));
 }
 
 /* Ends a command: returns the entry that takes its answer, or NULL. */
@@ -121,7 +124,7 @@ static inline void ring_put_good(struct abi_cmd *e, uint16_t id,
                                  uint32_t read_len)
 {
   e->head.cmd_id = id;
-  e->head.uflags = read_len ? ABI_READ_LEN : 0;
+  e->head.uflags = ABI_PASSED | (read_len ? ABI_READ_LEN : 0);
   e->rsp.status = 0;
   e->rsp.read_len = read_len;
 }

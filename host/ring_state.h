@@ -9,6 +9,12 @@
  *            needs no answer and follows one is released along with it: the
  *            tail is where the oldest in the queue starts.
  *   owners:  by cmd_id, which command has it now.
+ *
+ * A reset of the ring makes cmd_tail 0, then cmd_head, and touches nothing
+ * else.  The tail is ours alone: where it was not 0 it tells.  Where it was,
+ * the head does, which only moves on and cannot wrap as long; and if it has got
+ * back to where it was, so does the entry at 0, which is another one then:
+ * whatever was passed bears ABI_PASSED.
  */
 #ifndef RING_STATE_H
 #define RING_STATE_H
@@ -17,12 +23,6 @@
 #include "ring.h"
 
 enum {
-  /* Left in the hole of every command that was taken, and of an entry that
-   * broke the ring.  The kernel clears an entry before it fills it, so a
-   * missing mark means that the ring was reset and has moved on, even if
-   * cmd_tail happens to be what it was. */
-  RING_MARK = 0x6b617474,
-
   /* In a place of `taken`, whose low bits are free: answered, behind one that
    * is not. */
   RING_DONE = 1,
@@ -44,6 +44,8 @@ struct ring {
                                    the ring's end before it; where the ring is
                                    broken nothing may, and it is `cursor` */
   uint32_t published;           /* cmd_tail as we know it */
+  uint32_t sure;                /* a cmd_tail that tells by itself that nobody
+                                   has reset the ring; see ring_stands() */
   unsigned caps;
   bool broken;
   bool stuck;                   /* by the entry at the cursor: it is marked */
@@ -61,6 +63,15 @@ struct ring {
 
 /* One load, whatever the compiler would like better. */
 #define peek(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
+
+static inline void ring_set_published(struct ring *r, uint32_t tail)
+{
+  r->published = tail;
+  r->sure = tail ? tail : UINT32_MAX;   /* which no tail is */
+}
+
+/* False: somebody has reset the ring. */
+bool ring_stands(const struct ring *r) __attribute__((cold));
 
 static inline struct abi_cmd *ring_at(const struct ring *r, uint32_t offset)
 {

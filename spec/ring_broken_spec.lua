@@ -1,9 +1,8 @@
 --- The consumer of the ring (host/ring.c) against shared memory that says what
---- no kernel would, and against a ring that somebody else resets.
+--- no kernel would.
 local ends = require "spec.ring_ends"
 
-local TUR <const>, INQUIRY <const>, READ10 <const> = ends.TUR, ends.INQUIRY,
-  ends.READ10
+local TUR <const>, READ10 <const> = ends.TUR, ends.READ10
 local RING <const>, HEAD <const>, TAIL <const>, CMD6 <const> = ends.RING,
   ends.HEAD, ends.TAIL, ends.CMD6
 
@@ -149,95 +148,5 @@ describe("the ring", function()
       broken_because "length 0"
       assert.is_false(r:pending())
     end)
-  end)
-
-  describe("reset by somebody else", function()
-    it("starts over, and the commands before are void", function()
-      s:submit(TUR); s:submit(TUR)
-      local old, kept = take(), take()
-      answer(old)
-      s:reset(1)
-      s:collect()
-      assert.equal("reset", r:next())
-      assert.equal(0, r:outstanding())
-      assert.equal("empty", r:next())
-      local tag = s:submit(INQUIRY, { data_in = 36 })
-      local cmd = take()
-      assert.same({}, answer(kept))
-      assert.equal(tag, answer(cmd)[1].tag)
-    end)
-
-    it("notices although nothing was completed before", function()
-      s:submit(TUR)
-      take()
-      s:reset(1)
-      assert.equal("reset", r:next())
-      assert.equal("empty", r:next())
-    end)
-
-    it("notices although new commands lie where the old ones did", function()
-      s:submit(TUR)
-      local old = take()
-      s:reset(1)
-      s:collect()
-      local tag = s:submit(TUR)
-      assert.same({}, answer(old))
-      assert.equal("reset", r:next())
-      assert.equal(tag, answer(take())[1].tag)
-    end)
-
-    it("notices before it takes what it had seen of the old ring", function()
-      s:submit(TUR); s:submit(TUR); s:submit(TUR)
-      answer(take())
-      s:reset(1)
-      assert.equal("reset", r:next())
-      assert.equal("empty", r:next())
-    end)
-
-    it("does not undo the reset when it publishes", function()
-      s:submit(TUR); s:submit(TUR)
-      local a, b = take(), take()
-      answer(a)
-      r:complete(b)
-      s:reset(1)
-      assert.is_false(r:publish())
-      assert.equal(0, u32(TAIL))
-      assert.equal("reset", r:next())
-    end)
-
-    it("heals a broken ring", function()
-      s:submit(TUR)
-      poke32(RING, 0)
-      broken_because "length 0"
-      s:reset(1)
-      assert.equal("reset", r:next())
-      s:submit(TUR)
-      assert.equal(TUR, take().cdb)
-    end)
-
-    it("heals a broken ring although new commands came at once", function()
-      s:submit(TUR)
-      poke32(RING, 0)
-      broken_because "length 0"
-      s:reset(1)
-      s:submit(INQUIRY, { data_in = 36 })
-      s:submit(TUR)
-      assert.equal("reset", r:next())
-      assert.equal(INQUIRY, take().cdb)
-    end)
-
-    for name, tail in pairs { ["outside the ring"] = 0xFFFFFFF0,
-                              ["off the grid of 8"] = 4 } do
-      it("stays broken while cmd_tail is " .. name, function()
-        s:submit(TUR)
-        poke32(TAIL, tail)
-        assert.equal("reset", r:next())
-        broken_because "cmd_tail"
-        broken_because "cmd_tail"
-        s:reset(1)
-        assert.equal("reset", r:next())
-        assert.equal("empty", r:next())
-      end)
-    end
   end)
 end)

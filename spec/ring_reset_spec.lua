@@ -65,6 +65,37 @@ describe("a ring that somebody resets", function()
     assert.is_false(dev.kernel:broken())
   end)
 
+  -- As long as nothing has been answered since a start, cmd_tail is 0 as it is
+  -- after a reset.
+  it("although nothing was answered runs nothing again that lay there before",
+     function()
+    local dev <close> = device "[0xC1] = function() tcmu.sleep(100) end"
+    local function letter(i) return string.char(97 + i) end
+    for i = 0, 9 do assert.is.good(dev:cmd(write(i, 1, letter(i)))) end
+    dev.kernel:reset(1)                 -- as every start does
+    local h = dev:submit(vendor(0xC1))
+    dev.shard:turn(false)
+    dev.kernel:reset(1)
+    dev:run(function() return false end)
+    assert.has.status(h.result, 0x08)
+    assert.is.good(dev:cmd(write(20, 1, "x")))
+    for i = 0, 9 do
+      assert.is_true(letter(i):rep(BLOCK) == dev:cmd(read(i)).data)
+    end
+  end)
+
+  it("in the midst of a long queue takes nothing more of it", function()
+    local dev <close> = device "[0xC1] = function() tcmu.sleep(100) end"
+    for _ = 1, 256 do dev:submit(vendor(0xC1)) end
+    for i = 0, 43 do dev:submit(write(i, 1, "o")) end
+    dev.shard:turn(false)               -- takes 256 of them
+    dev.kernel:reset(1)
+    assert.is.good(dev:cmd(write(100, 100, "n")))
+    for i = 0, 43 do
+      assert.is_true(("\0"):rep(BLOCK) == dev:cmd(read(i)).data)
+    end
+  end)
+
   -- The old command wakes after the new one has been put on its pages, and
   -- before the drain that finds the reset.
   local function wakes_late(dev, old, data, room)

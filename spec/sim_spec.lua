@@ -154,7 +154,7 @@ describe("the simulated kernel", function()
       attach { caps = raw.OOOC }
       s:submit(READ10, { data_in = 10 })
       r:complete(take())
-      s:poke(RING + 7, "\2")
+      s:poke(RING + 7, "\x82")                 -- with the consumer's own mark
       s:poke(RING + 12, "\3")
       r:publish()
       r:notify()
