@@ -1,6 +1,8 @@
 /* aio.c - see aio.h.
  *
  *   aio_start -> queue of the lane -> ring or thread -> aio_done -> ended
+ *                       |                                           ^
+ *                       +---------------- lapsed -------------------+
  *
  * Queues cost no memory: they run through the calls themselves.
  */
@@ -38,8 +40,9 @@ struct aio {
   bool turning;
   unsigned turns;
   STAILQ_HEAD(aio_jobs, aio_job) jobs;
+  struct aio_calls lapsed;      /* to be ended in the next turn */
   TAILQ_HEAD(aio_lanes, aio_lane) waiting;       /* for room in the ring */
-  uv_prepare_t prepare;         /* referenced while there are jobs */
+  uv_prepare_t prepare;         /* referenced while there is any of these */
   uv_timer_t retry;             /* the kernel took less than was collected */
   int handles;                  /* that are still open */
 };
@@ -93,6 +96,11 @@ static void to_thread(struct aio_call *c)
 
 /* --- lanes -------------------------------------------------------------- */
 
+static bool has_lapsed(const struct aio_call *c)
+{
+  return c->lapsed && c->lapsed(c);
+}
+
 static void start_next(struct aio_lane *lane)
 {
   struct aio *a = lane->aio;
@@ -100,6 +108,12 @@ static void start_next(struct aio_lane *lane)
 
   while (lane->running < lane->width && !lane->waiting &&
          (c = STAILQ_FIRST(&lane->queue))) {
+    if (has_lapsed(c)) {
+      STAILQ_REMOVE_HEAD(&lane->queue, link);
+      STAILQ_INSERT_TAIL(&a->lapsed, c, link);
+      uv_ref((uv_handle_t *)&a->prepare);
+      continue;
+    }
     if (!lane->threads && !uring_put(a->ring, c)) {
       lane->waiting = true;
       TAILQ_INSERT_TAIL(&a->waiting, lane, link);
@@ -132,7 +146,7 @@ static void end_call(struct aio_call *c, ssize_t rc)
  * wait for it; what a signal has interrupted is made again. */
 void aio_done(struct aio_call *c, ssize_t rc)
 {
-  if (rc == -EAGAIN || rc == -EINTR)
+  if ((rc == -EAGAIN || rc == -EINTR) && !has_lapsed(c))
     to_thread(c);
   else
     end_call(c, rc);
@@ -153,14 +167,26 @@ unsigned aio_next_turn(const struct aio_lane *lane)
 
 /* --- a turn ------------------------------------------------------------- */
 
+static bool has_jobs(const struct aio *a)
+{
+  return !STAILQ_EMPTY(&a->jobs) || !STAILQ_EMPTY(&a->lapsed);
+}
+
 static void run_jobs(struct aio *a)
 {
+  struct aio_call *c;
   struct aio_job *job;
 
-  while ((job = STAILQ_FIRST(&a->jobs))) {
-    STAILQ_REMOVE_HEAD(&a->jobs, link);
-    job->run(job);
-  }
+  do {
+    while ((c = STAILQ_FIRST(&a->lapsed))) {
+      STAILQ_REMOVE_HEAD(&a->lapsed, link);
+      c->ended(c, -ECANCELED);
+    }
+    if ((job = STAILQ_FIRST(&a->jobs))) {
+      STAILQ_REMOVE_HEAD(&a->jobs, link);
+      job->run(job);
+    }
+  } while (has_jobs(a));
   uv_unref((uv_handle_t *)&a->prepare);
 }
 
@@ -218,7 +244,7 @@ static void turn(struct aio *a)
     taken = uring_submit(a->ring);
     uring_reap(a->ring);
     admit(a);
-  } while (taken && (!STAILQ_EMPTY(&a->jobs) || uring_collected(a->ring)));
+  } while (taken && (has_jobs(a) || uring_collected(a->ring)));
   if (!taken)
     uv_timer_start(&a->retry, on_retry, RETRY_MS, 0);
   a->turning = false;
@@ -272,6 +298,7 @@ static struct aio *make(uv_loop_t *loop)
   a->loop = loop;
   a->turns = 1;
   STAILQ_INIT(&a->jobs);
+  STAILQ_INIT(&a->lapsed);
   TAILQ_INIT(&a->waiting);
   uv_prepare_init(loop, &a->prepare);
   uv_timer_init(loop, &a->retry);

@@ -38,6 +38,9 @@ struct aio_call {
   const struct iovec *iov;      /* lent until the end, at most IOV_MAX */
   int iov_cnt;
   uint64_t at, length;          /* length: ALLOCATE only */
+  /* Asked just before the call is made, which may be long after it was started;
+   * true: it is not made, and ends with -ECANCELED.  NULL: it always is. */
+  bool (*lapsed)(const struct aio_call *call);
   /* What the system call returned, or -errno; never -EINTR. */
   void (*ended)(struct aio_call *call, ssize_t rc);
 

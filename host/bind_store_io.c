@@ -13,6 +13,7 @@
 
 #include "bind_buffer.h"
 #include "bind_store.h"
+#include "cmd.h"
 #include "device.h"
 #include "state.h"
 #include "task.h"
@@ -48,6 +49,14 @@ int store_io_raise(lua_State *L, enum store_verb verb, int rc)
   return lua_error(L);
 }
 
+/* The buffer may be a command's data. */
+static bool lapsed(const struct store_op *op)
+{
+  const struct task *t = ((const struct io *)op->arg)->task;
+
+  return t && t->cmd && cmd_is_void(t->cmd);
+}
+
 /* The next operation on the store, whose verb is set; it is taken by
  * perform(), so that whoever raises before that need not give it back. */
 static struct io *prepare(lua_State *L, enum store_verb verb)
@@ -59,6 +68,7 @@ static struct io *prepare(lua_State *L, enum store_verb verb)
     io = calloc(1, sizeof(*io));
     if (!io)
       luaL_error(L, "out of memory");
+    io->op.lapsed = lapsed;
     SLIST_INSERT_HEAD(&ud->idle, io, idle);
   }
   io->ud = ud;

@@ -15,6 +15,7 @@
 
 static void go_job(struct job *j);
 static void granted(struct range_lock *l);
+static bool lapsed(const struct store_op *op);
 
 __attribute__((cold))
 struct cmd *cmd_slot_new(struct device *d)
@@ -26,6 +27,7 @@ struct cmd *cmd_slot_new(struct device *d)
   c->dev = d;
   c->job.run = go_job;
   c->lock.granted = granted;
+  c->op.lapsed = lapsed;
   c->lock.owner = c->lock.arg = c;
   c->ud_ref = LUA_NOREF;
   TAILQ_INSERT_HEAD(&d->free_cmds, c, link);
@@ -49,9 +51,18 @@ struct cmd *cmd_by_id(struct device *d, uint16_t id)
   return id < d->by_id_room ? d->by_id[id] : NULL;
 }
 
+static bool lapsed(const struct store_op *op)
+{
+  return cmd_is_void(op->arg);
+}
+
 void cmd_stored(struct cmd *c, int rc)
 {
   c->dev->ops--;
+  if (rc && cmd_is_void(c)) {   /* which is why */
+    cmd_finish(c, SCSI_TASK_ABORTED);
+    return;
+  }
   if (rc) {
     cmd_store_error(c, rc);
     return;

@@ -160,7 +160,7 @@ int fast_submit(struct cmd *c)
   op->length = c->length;
   op->stable = !c->dev->write_cache;
   op->done = done;
-  op->arg = c;
+  op->arg = c;                  /* op->lapsed is the slot's */
   return prepare(c, op) ? store_submit(c->dev->store, op) : FAST_NOT;
 }
 

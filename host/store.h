@@ -44,6 +44,10 @@ struct store_op {
   uint64_t offset;              /* bytes */
   uint64_t length;              /* bytes; the iovecs' sum for READ and WRITE */
   void (*done)(struct store_op *op, int rc);    /* 0 or -errno */
+  /* True: nobody needs it any more, and its iovecs are somebody else's: what is
+   * not under way by then does not happen, and it ends with an error.  NULL:
+   * that is never so. */
+  bool (*lapsed)(const struct store_op *op);
   void *arg;                    /* the caller's */
 
   struct store *store;          /* the rest is the store's own */
@@ -73,8 +77,8 @@ struct store_info {
   uint32_t block;               /* preferred unit of change in bytes, or 0 */
 };
 
-/* Starts an operation; verb, stable, iov, iov_cnt, offset, length, done and
- * arg are set by the caller.  Returns 0 or -errno when it ended already
+/* Starts an operation; verb, stable, iov, iov_cnt, offset, length, done, lapsed
+ * and arg are set by the caller.  Returns 0 or -errno when it ended already
  * (done is not called then), or STORE_PENDING.  A range beyond the end is
  * -ENXIO; a change to a read-only store is -EROFS; iovecs that do not add up
  * to `length` are -EINVAL; a READ never ends short: what is missing below the

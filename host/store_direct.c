@@ -163,7 +163,7 @@ static void read_window(struct aio_call *c, ssize_t rc)
   struct file *f = (struct file *)op->store;
   size_t skip, n;
 
-  n = rc < 0 ? 0 : part(f, op, (size_t)rc, &skip);
+  n = rc < 0 || file_lapsed(c) ? 0 : part(f, op, (size_t)rc, &skip);
   if (!n || (op->verb != STORE_READ && (size_t)rc != op->window.iov_len)) {
     file_moved(f, op, rc < 0 ? (int)rc : -EIO);
     return;

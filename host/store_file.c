@@ -80,6 +80,14 @@ void file_advance(struct store_op *op, size_t n)
   }
 }
 
+bool file_lapsed(const struct aio_call *call)
+{
+  const struct store_op *op = (const struct store_op *)
+    ((const char *)call - offsetof(struct store_op, call));
+
+  return op->lapsed && op->lapsed(op);
+}
+
 static void moved(struct aio_call *call, ssize_t n)
 {
   struct store_op *op = file_op(call);
@@ -221,6 +229,7 @@ static int submit(struct store *s, struct store_op *op)
   op->doubt = 0;
   op->step = 0;
   op->bounce = NULL;
+  op->call.lapsed = file_lapsed;
   op->dsync = stable && op->verb == STORE_WRITE && !f->no_dsync &&
               !s->in_flight;
 

@@ -63,6 +63,9 @@ void file_init(struct file *f);
 void file_start(struct file *f, struct store_op *op);
 void file_move_on(struct file *f, struct store_op *op);
 
+/* True: nothing more is to be done for the operation that the call is of. */
+bool file_lapsed(const struct aio_call *call);
+
 /* `n` bytes of any operation are done. */
 void file_advance(struct store_op *op, size_t n);
 
