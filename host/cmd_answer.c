@@ -117,8 +117,11 @@ static void finish_at_length(struct cmd *c, uint8_t status)
     wait_release_locks(d, c);
   if (!c->enlisted)
     return;
-  if (TAILQ_EMPTY(&d->outstanding))
+  if (TAILQ_EMPTY(&d->outstanding)) {
+    if (d->settling)
+      shard_unfinished(d->shard, d);
     device_quiet(d);
+  }
   hold_look(d);
 }
 

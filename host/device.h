@@ -65,6 +65,8 @@ struct device {
   enum device_phase phase;
   bool parked;                  /* the ring is broken */
   bool gone;                    /* the kernel has removed it: no completions */
+  bool settling;                /* commands that a reset of the ring has dropped
+                                   are still at work: nothing is taken */
   device_report *report;
   void *report_arg;
 

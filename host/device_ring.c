@@ -83,6 +83,31 @@ static void manage(struct device *d, const struct ring_tmr *tmr)
   device_mark_dirty(d);         /* the entry itself is released */
 }
 
+/* What the disk already does for dropped commands goes on, and may fill data
+ * that are new commands' by now. */
+static void start_over(struct device *d)
+{
+  log_warn(d->name, "somebody has reset the ring: commands that were running "
+           "are dropped");
+  device_orphan_all(d);
+  d->settling = !TAILQ_EMPTY(&d->outstanding);
+  if (d->settling)
+    poll_forget(&d->shard->poller, d);
+}
+
+/* That is over.  What has come meanwhile may have lost its data: the initiator
+ * has to send it again.  All of it at once, so that nothing that is sent again
+ * is among it. */
+static enum ring_event turn_away(struct device *d, union ring_entry *out)
+{
+  const struct ring_result busy = { .status = SCSI_BUSY };
+  enum ring_event event;
+
+  while ((event = ring_next(d->ring, out)) == RING_CMD)
+    ring_complete(d->ring, out->cmd.token, out->cmd.id, &busy);
+  return event;
+}
+
 /* Takes up to `most` entries and returns how many; *empty if that was all. */
 static int take(struct device *d, int most, bool *empty)
 {
@@ -92,11 +117,15 @@ static int take(struct device *d, int most, bool *empty)
 
   *empty = false;
   while (n < most) {
-    n += cmd_take(d, most - n, &event, &e);
+    if (d->settling)
+      event = turn_away(d, &e);
+    else
+      n += cmd_take(d, most - n, &event, &e);
     switch (event) {
     case RING_CMD:
       break;
     case RING_EMPTY:
+      d->settling = false;
       *empty = true;
       return n;
     case RING_TMR:
@@ -104,11 +133,12 @@ static int take(struct device *d, int most, bool *empty)
       n++;
       break;
     case RING_RESET:
-      log_warn(d->name, "somebody has reset the ring: commands that were "
-               "running are dropped");
-      device_orphan_all(d);
+      start_over(d);
       n++;
-      break;
+      if (!d->settling)
+        break;
+      *empty = true;
+      return n;
     case RING_BROKEN:
       park(d);
       *empty = true;
@@ -125,7 +155,8 @@ void device_drain(struct device *d)
   int left = DRAIN_MAX, taken;
   bool empty;
 
-  if (!d->ring || d->gone || d->parked)
+  if (!d->ring || d->gone || d->parked ||
+      (d->settling && !TAILQ_EMPTY(&d->outstanding)))
     return;
   d->draining = true;
   do {
@@ -133,7 +164,7 @@ void device_drain(struct device *d)
     left -= taken;
     device_mark_dirty(d);       /* PADs and unknown entries are released too */
     shard_settle(d->shard);
-  } while (empty && !d->parked && ring_pending(d->ring));
+  } while (empty && !d->parked && !d->settling && ring_pending(d->ring));
   d->draining = false;
   if (!empty)
     shard_unfinished(d->shard, d);

@@ -1,7 +1,7 @@
 --- Commands that many specs send: CDB and, for a write, Data-Out.
 local scsi = require "tcmu.scsi"
 
-local BLOCK <const> = 512
+local BLOCK <const>, BUSY <const> = 512, 8
 
 local commands = {}
 
@@ -19,6 +19,13 @@ end
 function commands.write(lba, blocks, byte)
   return scsi.cdb.write_10 { lba = lba, length = blocks },
          byte:rep(blocks * BLOCK)
+end
+
+--- Sends a command again as long as the device is busy; its result.
+function commands.insist(dev, ...)
+  local result
+  repeat result = dev:cmd(...) until result.status ~= BUSY
+  return result
 end
 
 return commands

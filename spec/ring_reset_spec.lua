@@ -45,7 +45,7 @@ describe("a ring that somebody resets", function()
     for i = 1, 6 do dev:submit(write(i, 1, "o")) end
     dev.shard:turn(false)
     dev.kernel:reset(1)
-    for i = 1, 6 do assert.is.good(dev:cmd(write(i, 1, "n"))) end
+    for i = 1, 6 do assert.is.good(commands.insist(dev, write(i, 1, "n"))) end
     assert.is_false(dev.kernel:broken())
     for i = 1, 6 do
       assert.is_true(dev:cmd(read(i)).data == ("n"):rep(BLOCK))

@@ -1,11 +1,15 @@
 --- What a file store does when the disk below it fails, or hangs.
+local commands = require "spec.commands"
 local shell = require "spec.shell"
 local sim = require "tcmu.sim"
 local tcmu = require "tcmu"
 
 local output <const>, temporary <const> = shell.output, shell.temporary
 
+local read <const>, write <const> = commands.read, commands.write
+
 local SIZE <const> = 1 << 20
+local BUSY <const> = 8
 
 -- A loop device on a file system in memory: its writes fail while that is full.
 describe("a disk that fails below a file store", function()
@@ -157,6 +161,65 @@ describe("a file system that hangs", function()
         done = dev:cmd("\xC2" .. ("\0"):rep(9)).data
       until done:find " of 100$"
       assert.equal("100 of 100", done)
+    end)
+
+    -- What it writes then it takes from where new commands have their data.
+    it("lets nothing new begin before it has ended what a reset of the ring "
+       .. "has dropped, aio=" .. aio, function()
+      if frozen == nil then pending "needs root and a loop device" return end
+      local dev <close> = assert(sim.device("handlers/file.lua", { size = SIZE,
+        options = ("path=%s/slow;create=yes;writes=async;aio=%s")
+          :format(dir, aio) }))
+      local statuses = {}
+      local function turn(wait)
+        dev.shard:turn(wait)
+        for _, done in ipairs(dev.kernel:collect()) do
+          statuses[done.tag] = done.status
+        end
+      end
+      local function submit(lba, byte)
+        local cdb, data = write(lba, 1, byte)
+        return dev.kernel:submit(cdb, { data_out = data })
+      end
+
+      frozen = os.execute("fsfreeze -f " .. dir)
+      local old = {}
+      for i = 1, 50 do old[i] = submit(i, "o") end
+      turn(false)
+      dev.kernel:reset(1)
+      local new = submit(100, "n")
+      local ready = dev.kernel:submit(("\0"):rep(6), {})
+      for _ = 1, 20 do turn(false) end
+      local meanwhile = { statuses[new], statuses[ready] }
+      os.execute("fsfreeze -u " .. dir)
+      assert.is_true(frozen)
+      frozen = false
+      assert.same({}, meanwhile)
+      repeat turn(true) until statuses[new] and statuses[ready]
+      assert.same({ BUSY, BUSY }, { statuses[new], statuses[ready] })
+      for i = 1, 50 do assert.equal(BUSY, statuses[old[i]]) end
+      assert.is.good(dev:cmd(write(100, 1, "n")))
+      assert.is_true(("n"):rep(512) == dev:cmd(read(100)).data)
+      assert.is_true(("\0"):rep(512) == dev:cmd(read(50)).data)
+      assert.is_false(dev.kernel:broken())
+    end)
+
+    it("delays a stop until it has ended what a reset of the ring has dropped, "
+       .. "aio=" .. aio, function()
+      if frozen == nil then pending "needs root and a loop device" return end
+      local dev = assert(sim.device("handlers/file.lua", { size = SIZE,
+        options = ("path=%s/slow;create=yes;writes=async;aio=%s")
+          :format(dir, aio) }))
+      frozen = os.execute("fsfreeze -f " .. dir)
+      dev:submit(write(1, 1, "o"))
+      dev.shard:turn(false)
+      dev.kernel:reset(1)
+      local new = dev:submit(write(2, 1, "n"))
+      for _ = 1, 3 do dev.shard:turn(false) end
+      os.execute("fsfreeze -u " .. dir)
+      frozen = false
+      assert.equal(0, (dev:close()))
+      assert.equal(BUSY, new.result.status)
     end)
   end
 end)

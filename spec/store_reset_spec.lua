@@ -4,19 +4,13 @@ local commands = require "spec.commands"
 local shell = require "spec.shell"
 local sim = require "tcmu.sim"
 
-local read <const>, write <const> = commands.read, commands.write
+local insist <const>, read <const> = commands.insist, commands.read
+local write <const> = commands.write
 
 local BLOCK <const> = 512
 local BLOCKS <const> = 64               -- of one command
 local COUNT <const> = 40                -- commands: more than go at a time
 local BUSY <const> = 8
-
--- Sends it again as long as the device is busy with the past.
-local function insist(dev, ...)
-  local result
-  repeat result = dev:cmd(...) until result.status ~= BUSY
-  return result
-end
 
 describe("a file store", function()
   local path
@@ -49,6 +43,30 @@ describe("a file store", function()
     ["past the page cache"] = { "aio = 'threads', direct = true" },
     ["in Lua"] = { "aio = 'threads'", true },
   } do
+    it("reads nothing into the data of newer writes, " .. name, function()
+      local dev <close> = open(how[1], how[2])
+      for i = 1, COUNT do
+        assert.is.good(insist(dev, write(place(i), BLOCKS, "r")))
+      end
+      for i = 1, COUNT do dev:submit(read(place(i), BLOCKS)) end
+      dev.shard:turn(false)
+      dev.kernel:reset(1)
+      local new = {}
+      for i = 1, COUNT do
+        new[i] = dev:submit(write(place(COUNT + i), BLOCKS, "n"))
+      end
+      for i = 1, COUNT do
+        if dev:wait(new[i]).status == BUSY then
+          new[i].result = insist(dev, write(place(COUNT + i), BLOCKS, "n"))
+        end
+        assert.is.good(new[i].result)
+      end
+      for i = 1, COUNT do
+        assert.is_true(("n"):rep(BLOCKS * BLOCK)
+                       == insist(dev, read(place(COUNT + i), BLOCKS)).data)
+      end
+    end)
+
     it("writes none of what newer commands have brought, " .. name, function()
       local dev <close> = open(how[1], how[2])
       for i = 1, COUNT do dev:submit(write(place(i), BLOCKS, "o")) end
