@@ -4,6 +4,7 @@
 -- the reason to refuse.
 
 local alua = require "tcmu.alua"
+local cache = require "tcmu.cache"
 local devs = require "tcmu.dev"
 local routes = require "tcmu.routes"
 local scsi = require "tcmu.scsi"
@@ -45,8 +46,7 @@ function change.write_cache(dev, fields)
   if on and not dev.can.flush then
     error("this device has no write cache to switch on", 0)
   end
-  if not on and dev.write_cache then dev:flush(0, dev.size) end
-  dev:set { write_cache = on }
+  if on then dev:set { write_cache = true } else cache.off(dev) end
 end
 
 function change.time_out(dev, fields)

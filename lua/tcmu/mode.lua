@@ -5,6 +5,7 @@
 -- whole parameter list before it changes anything.  Saved values do not exist.
 
 local alua = require "tcmu.alua"
+local cache = require "tcmu.cache"
 local guard = require "tcmu.guard"
 local limits = require "tcmu.limits"
 local offer = require "tcmu.offer"
@@ -274,20 +275,17 @@ local function check_page(dev, list, at)
   return page, body, at + length
 end
 
--- Writes that were told GOOD from the cache are on the medium before the cache
--- is off, or nothing can be written any more.
 local function apply(dev, settings)
   local before = settings_of(dev)
   opened[dev] = opened[dev] or before
+  if before.write_cache and not settings.write_cache then cache.off(dev) end
   local changes = {}
   for name, value in pairs(settings) do
     if value ~= before[name] then changes[name] = value end
   end
-  if next(changes) == nil then return end
   dev:set(changes)
-  if changes.write_cache == false or changes.software_protected then
-    if dev.can.flush then dev:flush(0, dev.size) end
-  end
+  -- What is protected from now on is on the medium.
+  if changes.software_protected and dev.can.flush then cache.flush(dev) end
 end
 
 --- MODE SELECT (6) and (10).
