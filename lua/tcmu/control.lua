@@ -122,7 +122,7 @@ Server.__index = Server
 function Server:begin_stop(name)
   if self.stopping then
     log("warning", name .. " again: leaving at once, with commands in flight")
-    os.exit(1, false)
+    core.leave(1)
   end
   self.stopping = true
   log("info", name .. ": blocking the devices, finishing what is in flight")
@@ -242,7 +242,7 @@ function control.serve(options)
   uv.run()
 
   -- A shard that did not finish would be waited for without end.
-  if server.code ~= 0 or not pool:stop() then os.exit(1, false) end
+  if server.code ~= 0 or not pool:stop() then core.leave(1) end
   return 0
 end
 
