@@ -52,12 +52,15 @@ static bool callable(lua_State *L, int arg)
   return true;
 }
 
-/* Whose end waits for a request.  An upgrade and a close have a time limit, and
- * no data that newer commands could change. */
+/* Whose end waits for a request.  An open, an upgrade and a close have a time
+ * limit, and no data that newer commands could change. */
 static bool is_noted(const struct task *t)
 {
+  const struct device *d = t->dev;
+
   return t->cmd || t->locks ||
-         (!t->dev->held && t->dev->phase != DEVICE_CLOSING);
+         (!d->held && d->phase != DEVICE_OPENING &&
+          d->phase != DEVICE_CLOSING);
 }
 
 /* uv.fs_...(..., callback).  Upvalues: luv's own, struct luv_files.  Without a

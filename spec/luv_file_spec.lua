@@ -1,6 +1,7 @@
 --- What luv does to files for a command that is cancelled: the command ends,
 --- and lets go of its range, after that.
 local commands = require "spec.commands"
+local core = require "tcmu.core"
 local edited = require "spec.edited"
 
 local has_luv <const> = pcall(require, "luv")
@@ -177,6 +178,34 @@ describe("a request of luv for a file", function()
       end]], prelude())
     assert.matches("no", edited.refusal(dev))
     settle()
+  end)
+
+  luv("does not hold up the end of a device that was never open", function()
+    edited.file("opening.lua", ([[
+      local tcmu, uv = require "tcmu", require "luv"
+      return tcmu.handler {
+        name = "opening",
+        read = function() end,
+        open = function()
+          tcmu.await(function(done) uv.fs_open(%q, "r", 0, done) end)
+        end,
+      }]]):format(edited.path "fifo"))
+    local kernel = core.raw.sim()
+    dev.shard:add(2, kernel, {
+      handler = edited.path "opening.lua", name = "d", hba = "sim",
+      size = 1 << 20, block_size = 512, max_sectors = 128, options_text = "",
+    })
+    dev.shard:turn(false)
+    dev.shard:change(2, "remove")
+    local verbs = {}
+    for _ = 1, 10 do
+      dev.shard:turn(false)
+      for _, report in ipairs(dev.shard:receive()) do
+        verbs[#verbs + 1] = report.verb
+      end
+    end
+    assert.same({ "add", "remove" }, verbs)
+    kernel:close()
   end)
 
   luv("is over before a device ends whose task waits for it", function()
