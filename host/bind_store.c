@@ -114,6 +114,9 @@ void store_unserve(struct device *d)
 
   if (!d->store)
     return;
+  for (size_t i = 0; i < sizeof(d->route); i++)
+    if (d->route[i] == ROUTE_STORE)
+      d->route[i] = ROUTE_LUA;
   lua_rawgeti(L, LUA_REGISTRYINDEX, d->store_ref);
   ud = lua_touserdata(L, -1);
   ud->serving--;
@@ -161,11 +164,16 @@ static int l_close(lua_State *L)
   return 0;
 }
 
+/* What a device has begun without Lua goes on after it has let go: then the
+ * next collection finds the store again. */
 static int l_gc(lua_State *L)
 {
   struct store_ud *ud = bind_check(L, 1, store_class);
 
-  close_ud(ud);                 /* one that was never opened is listed too */
+  if (ud->store && ud->store->in_flight)
+    luaL_setmetatable(L, store_class);
+  else
+    close_ud(ud);               /* one that was never opened is listed too */
   return 0;
 }
 

@@ -20,11 +20,13 @@ struct store **store_push(lua_State *L, uv_loop_t **loop);
 /* tcmu.store.file, in bind_store_file.c. */
 int store_file_new(lua_State *L);
 
-/* From now on `d` serves from the store at `arg`: d->store.  Raises likewise.
- * The store stays open while a device serves from it. */
+/* From now on `d` serves from the store at `arg`: d->store, and whoever had one
+ * before says anew which opcodes it serves without Lua.  Raises likewise.  The
+ * store stays open while a device serves from it. */
 void store_serve(lua_State *L, int arg, struct device *d);
 
-/* `d` serves from no store any more; it is closed if its device has gone. */
+/* `d` serves from no store any more; it is closed if its device has gone, but
+ * not before what it is doing has ended. */
 void store_unserve(struct device *d);
 
 /* The device goes: it serves no more, and every store that was opened for it

@@ -8,17 +8,17 @@ local inline = {}
 inline.STORE =
   "open = function(dev) return { store = tcmu.store.memory(dev.size) } end,"
 
---- Its source, for tcmu.sim: `fields` stand in the table, behind the name.  The
--- handler has a global table `log`.
-function inline.source(fields, name)
+--- Its source, for tcmu.sim: `fields` stand in the table, behind the name, and
+-- `before` stands before it.  The handler has a global table `log`.
+function inline.source(fields, name, before)
   return ("=h\nlocal tcmu = require 'tcmu'\nlocal scsi = require 'tcmu.scsi'\n"
-          .. "log = {}\nreturn tcmu.handler { name = %q, %s }")
-         :format(name or "h", fields)
+          .. "log = {} %s\nreturn tcmu.handler { name = %q, %s }")
+         :format(before or "", name or "h", fields)
 end
 
 --- A device of it.
-function inline.device(fields, options)
-  return assert(sim.device(inline.source(fields), options))
+function inline.device(fields, options, before)
+  return assert(sim.device(inline.source(fields, nil, before), options))
 end
 
 --- Opens none, for the handler has to be refused; why.
