@@ -26,22 +26,28 @@ struct view {
   uint64_t len;
 };
 
+static struct view view_of(const struct buffer *b)
+{
+  const struct cmd *c = b->cmd;
+
+  if (!c)
+    return (struct view){ &b->own, 1, b->own.iov_len };
+  if (b->bidi)
+    return (struct view){ c->bidi, c->bidi_cnt, c->bidi_len };
+  return (struct view){ c->iov, c->iov_cnt, c->data_len };
+}
+
 static struct buffer *check(lua_State *L, int arg, struct view *v)
 {
   struct buffer *b = bind_check(L, arg, buffer_class);
   struct task *t;
 
-  if (!b->cmd) {
-    *v = (struct view){ &b->own, 1, b->own.iov_len };
-    return b;
+  if (b->cmd) {
+    t = task_running();
+    luaL_argcheck(L, t && t->cmd == b->cmd, arg,
+                  "this buffer belongs to another command");
   }
-  t = task_running();
-  luaL_argcheck(L, t && t->cmd == b->cmd, arg,
-                "this buffer belongs to another command");
-  if (b->bidi)
-    *v = (struct view){ b->cmd->bidi, b->cmd->bidi_cnt, b->cmd->bidi_len };
-  else
-    *v = (struct view){ b->cmd->iov, b->cmd->iov_cnt, b->cmd->data_len };
+  *v = view_of(b);
   return b;
 }
 
@@ -97,18 +103,44 @@ static void scatter(const struct view *v, uint64_t at, const void *from,
   }
 }
 
-/* Data-In that is only partly set must not keep older bytes around. */
+static void blank(struct cmd *c, const struct view *v)
+{
+  if (!c->zeroed)
+    scatter(v, 0, NULL, 0, v->len);
+  c->zeroed = true;
+}
+
+/* Data-In that is set in part, or of which the change `keeps` something, must
+ * not keep older bytes around. */
 static void will_change(struct buffer *b, const struct view *v, uint64_t at,
-                        uint64_t n)
+                        uint64_t n, bool keeps)
 {
   struct cmd *c = b->cmd;
 
   if (!c || (c->data_out && !b->bidi))
     return;
   c->touched = true;
-  if (!c->zeroed && (at > 0 || n < v->len))
-    scatter(v, 0, NULL, 0, v->len);
+  if (keeps || at > 0 || n < v->len)
+    blank(c, v);
   c->zeroed = true;
+}
+
+/* Nor may it be read before it is set, where it is known to be Data-In: most
+ * opcodes do not tell. */
+static void will_read(struct buffer *b, const struct view *v)
+{
+  struct cmd *c = b->cmd;
+
+  if (c && (c->bidi_cnt ? b->bidi : c->range.kind == SCSI_READ))
+    blank(c, v);
+}
+
+static struct buffer *check_read(lua_State *L, int arg, struct view *v)
+{
+  struct buffer *b = check(L, arg, v);
+
+  will_read(b, v);
+  return b;
 }
 
 void *buffer_push(lua_State *L, size_t n)
@@ -160,7 +192,7 @@ int buffer_span(lua_State *L, int arg, uint64_t at, uint64_t *n, bool change,
   struct view v;
   struct buffer *b = check(L, arg, &v);
   const struct iovec *iov;
-  uint64_t left;
+  uint64_t from = at, left;
   size_t part;
   int count = 0;
 
@@ -168,24 +200,27 @@ int buffer_span(lua_State *L, int arg, uint64_t at, uint64_t *n, bool change,
     *n = at < v.len ? v.len - at : 0;
   left = *n;
   check_span(L, arg, &v, (lua_Integer)at, (lua_Integer)left);
-  if (change)
-    will_change(b, &v, at, left);
-  for (iov = left ? seek(&v, &at) : NULL; left; iov++, at = 0, count++) {
-    part = iov->iov_len - at < left ? iov->iov_len - at : left;
+  for (iov = left ? seek(&v, &from) : NULL; left; iov++, from = 0, count++) {
+    part = iov->iov_len - from < left ? iov->iov_len - from : left;
     if (count < room) {
-      out[count].iov_base = (char *)iov->iov_base + at;
+      out[count].iov_base = (char *)iov->iov_base + from;
       out[count].iov_len = part;
     }
     left -= part;
   }
+  if (count > room)
+    return count;
+  if (change)
+    will_change(b, &v, at, *n, false);
+  else
+    will_read(b, &v);
   return count;
 }
 
 void buffer_clear(lua_State *L, int arg, uint64_t at, uint64_t n)
 {
-  struct view v;
+  struct view v = view_of(lua_touserdata(L, arg));
 
-  check(L, arg, &v);
   scatter(&v, at, NULL, 0, n);
 }
 
@@ -246,7 +281,7 @@ static int l_get(lua_State *L)
   luaL_Buffer out;
   lua_Integer at, n;
 
-  check(L, 1, &v);
+  check_read(L, 1, &v);
   at = luaL_optinteger(L, 2, 0);
   check_span(L, 2, &v, at, 0);
   n = luaL_optinteger(L, 3, (lua_Integer)v.len - at);
@@ -267,7 +302,7 @@ static int l_put(lua_State *L)
 
   s = luaL_checklstring(L, 3, &n);
   check_span(L, 2, &v, at, (lua_Integer)n);
-  will_change(b, &v, (uint64_t)at, n);
+  will_change(b, &v, (uint64_t)at, n, false);
   scatter(&v, (uint64_t)at, s, 0, n);
   return 0;
 }
@@ -283,7 +318,7 @@ static int l_fill(lua_State *L)
   check_span(L, 3, &v, at, 0);
   n = luaL_optinteger(L, 4, (lua_Integer)v.len - at);
   check_span(L, 4, &v, at, n);
-  will_change(b, &v, (uint64_t)at, (uint64_t)n);
+  will_change(b, &v, (uint64_t)at, (uint64_t)n, false);
   scatter(&v, (uint64_t)at, NULL, (int)byte, (size_t)n);
   return 0;
 }
@@ -298,7 +333,7 @@ static lua_Integer source(lua_State *L, int arg, struct view *v,
     text->iov_base = (void *)lua_tolstring(L, arg, &text->iov_len);
     *v = (struct view){ text, 1, text->iov_len };
   } else {
-    check(L, arg, v);
+    check_read(L, arg, v);
   }
   check_span(L, arg + 1, v, from, 0);
   n = luaL_optinteger(L, arg + 2, (lua_Integer)v->len - from);
@@ -317,7 +352,7 @@ static int l_copy(lua_State *L)
 
   n = source(L, 3, &src, &text);
   check_span(L, 2, &v, at, n);
-  will_change(b, &v, (uint64_t)at, (uint64_t)n);
+  will_change(b, &v, (uint64_t)at, (uint64_t)n, src.iov == v.iov);
   copy(&v, (uint64_t)at, &src, (uint64_t)luaL_optinteger(L, 4, 0), (size_t)n);
   return 0;
 }
@@ -335,7 +370,7 @@ static int l_bor(lua_State *L)
 
   n = source(L, 3, &other, &text);
   check_span(L, 2, &v, at, n);
-  will_change(b, &v, (uint64_t)at, (uint64_t)n);
+  will_change(b, &v, (uint64_t)at, (uint64_t)n, true);
   from = (uint64_t)luaL_optinteger(L, 4, 0);
   for (done = 0; done < (uint64_t)n; done += part) {
     part = (uint64_t)n - done;
@@ -361,7 +396,7 @@ static int l_compare(lua_State *L)
   char a[512], b[512];
   size_t part, i;
 
-  check(L, 1, &v);
+  check_read(L, 1, &v);
   n = source(L, 3, &other, &text);
   check_span(L, 2, &v, at, n);
   from = (uint64_t)luaL_optinteger(L, 4, 0);
@@ -389,7 +424,7 @@ static int number(lua_State *L, int size)
   struct view v;
   int i;
 
-  check(L, 1, &v);
+  check_read(L, 1, &v);
   check_span(L, 2, &v, at, size);
   gather(&v, (uint64_t)at, bytes, (size_t)size);
   for (i = 0; i < size; i++)
@@ -412,7 +447,7 @@ static int set_number(lua_State *L, int size)
                 "does not fit the field");
   for (i = size; i-- > 0; value >>= 8)
     bytes[i] = (unsigned char)value;
-  will_change(b, &v, (uint64_t)at, (uint64_t)size);
+  will_change(b, &v, (uint64_t)at, (uint64_t)size, false);
   scatter(&v, (uint64_t)at, bytes, 0, (size_t)size);
   return 0;
 }

@@ -34,12 +34,13 @@ void buffer_revoke(lua_State *L, int index);
 /* The iovecs of the buffer at `arg` from byte `at` on for *n bytes, at most
  * `room` of them into `out`; returns how many there are (more than `room`:
  * call again with more).  BUFFER_REST: *n becomes what there is to the end.
- * `change`: the bytes will be overwritten.  Raises on another's command and on
- * a span outside. */
+ * `change`: the bytes will be overwritten, all of them, whatever happens.
+ * Raises on another's command and on a span outside. */
 int buffer_span(lua_State *L, int arg, uint64_t at, uint64_t *n, bool change,
                 struct iovec *out, int room);
 
-/* A store could not fill these bytes: they must not keep what was in them. */
+/* A store could not fill these bytes: they must not keep what was in them.
+ * `arg` is a buffer that was checked; does not raise. */
 void buffer_clear(lua_State *L, int arg, uint64_t at, uint64_t n);
 
 /* Takes the string or buffer at `index` of a coroutine that has ended for the

@@ -28,6 +28,7 @@ struct io {
   struct task *task;            /* NULL: a plain interpreter waits below */
   bool ended;
   int rc;
+  uint64_t at;                  /* the first byte of the buffer that is meant */
   struct iovec *iov;
   int iov_room;
 };
@@ -57,12 +58,17 @@ static bool lapsed(const struct store_op *op)
   return t && t->cmd && cmd_is_void(t->cmd);
 }
 
-/* The next operation on the store, whose verb is set; it is taken by
- * perform(), so that whoever raises before that need not give it back. */
+/* The next operation on the store, whose verb is set; raises where nobody may
+ * wait for it.  It is taken by perform(), so that whoever raises before that
+ * need not give it back. */
 static struct io *prepare(lua_State *L, enum store_verb verb)
 {
   struct store_ud *ud = lua_touserdata(L, 1);
   struct io *io = SLIST_FIRST(&ud->idle);
+  struct task *t = task_running();
+
+  if (t ? t->co != L || !lua_isyieldable(L) : state_of(L) != NULL)
+    task_waiter(L, verb_names[verb]);   /* raises */
 
   if (!io) {
     io = calloc(1, sizeof(*io));
@@ -97,6 +103,17 @@ void store_io_free(struct store_ud *ud)
   }
 }
 
+/* A read that fails leaves zeroes in the buffer at 2 of who has begun it, even
+ * if that was cancelled meanwhile: others may work for the same command. */
+static void settle(lua_State *L, const struct io *io, int rc)
+{
+  const struct task *t = io->task;
+
+  if (rc && io->op.verb == STORE_READ &&
+      !(t && t->cmd && cmd_is_void(t->cmd)))
+    buffer_clear(L, 2, io->at, io->op.length);
+}
+
 static void io_done(struct store_op *op, int rc)
 {
   struct io *io = op->arg;
@@ -106,6 +123,7 @@ static void io_done(struct store_op *op, int rc)
   io->rc = rc;
   if (!t)
     return;                     /* a plain interpreter waits for it */
+  settle(t->co, io, rc);
   t->rc = rc;
   task_wake(t, 0);
   io_over(io);
@@ -115,37 +133,26 @@ static void io_done(struct store_op *op, int rc)
 }
 
 /* What a call returns or raises once its operation has ended. */
-static int verdict(lua_State *L, enum store_verb verb, uint64_t at,
-                   uint64_t length, int rc)
+static int verdict(lua_State *L, enum store_verb verb, int rc)
 {
-  if (!rc)
-    return 0;
-  if (verb == STORE_READ)
-    buffer_clear(L, 2, at, length);
-  return store_io_raise(L, verb, rc);
+  return rc ? store_io_raise(L, verb, rc) : 0;
 }
 
 static int go_on(lua_State *L, int status, lua_KContext ctx)
 {
   (void)status;
   return verdict(L, (enum store_verb)lua_tointeger(L, -1),
-                 (uint64_t)lua_tointeger(L, -2),
-                 (uint64_t)lua_tointeger(L, -3), ((struct task *)ctx)->rc);
+                 ((struct task *)ctx)->rc);
 }
 
 /* Submits what was prepared and waits.  Stack: the store at 1, the buffer, if
- * any, at 2, whose bytes from `at` on are meant. */
-static int perform(lua_State *L, struct io *io, uint64_t at)
+ * any, at 2. */
+static int perform(lua_State *L, struct io *io)
 {
   enum store_verb verb = io->op.verb;
-  uint64_t length = io->op.length;
   struct task *t = task_running();
   int rc;
 
-  if (t ? t->co != L || !lua_isyieldable(L) : state_of(L) != NULL) {
-    task_waiter(L, verb_names[verb]);   /* raises */
-    return 0;
-  }
   SLIST_REMOVE_HEAD(&io->ud->idle, idle);
   io->op.done = io_done;
   io->op.arg = io;
@@ -157,12 +164,11 @@ static int perform(lua_State *L, struct io *io, uint64_t at)
     rc = io->rc;
   }
   if (rc != STORE_PENDING) {
+    settle(L, io, rc);
     io_over(io);
-    return verdict(L, verb, at, length, rc);
+    return verdict(L, verb, rc);
   }
   t->dev->ops++;
-  lua_pushinteger(L, (lua_Integer)length);
-  lua_pushinteger(L, (lua_Integer)at);
   lua_pushinteger(L, verb);
   return task_wait(L, t, NULL, go_on);
 }
@@ -205,7 +211,8 @@ static int transfer(lua_State *L, enum store_verb verb, int at_arg)
   io->op.iov_cnt = count;
   io->op.offset = (uint64_t)offset;
   io->op.length = n;
-  return perform(L, io, (uint64_t)at);
+  io->at = (uint64_t)at;
+  return perform(L, io);
 }
 
 static int l_read(lua_State *L)
@@ -229,7 +236,7 @@ static int range(lua_State *L, enum store_verb verb)
   io->op.stable = lua_toboolean(L, 4);
   io->op.offset = (uint64_t)offset;
   io->op.length = (uint64_t)length;
-  return perform(L, io, 0);
+  return perform(L, io);
 }
 
 /* store:discard(offset, length [, stable]): the range reads as zeroes and its
@@ -251,7 +258,7 @@ static int l_flush(lua_State *L)
 {
   store_ud_check(L, 1);
   lua_settop(L, 2);
-  return perform(L, prepare(L, STORE_FLUSH), 0);
+  return perform(L, prepare(L, STORE_FLUSH));
 }
 
 const luaL_Reg store_io_methods[] = {
