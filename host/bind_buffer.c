@@ -117,7 +117,7 @@ static void will_change(struct buffer *b, const struct view *v, uint64_t at,
 {
   struct cmd *c = b->cmd;
 
-  if (!c || (c->data_out && !b->bidi))
+  if (!c || (!b->bidi && (c->data_out || c->bidi_cnt)))
     return;
   c->touched = true;
   if (keeps || at > 0 || n < v->len)

@@ -116,4 +116,21 @@ describe("the data area", function()
     dev:cmd(commands.read(0))
     clean(dev:cmd(scsi.cdb.read_16 { lba = 0, length = 1 }).data)
   end)
+
+  it("does not count as set where Data-Out of a bidirectional command was",
+      function()
+    open(inline.STORE .. [[on = {
+      [0xC1] = function(_, cmd) cmd.data:fill(1) end,
+      [0xC2] = function(_, cmd)
+        cmd.data:set8(0, 65)
+        local sent <const> = cmd.data:get()
+        cmd.data_in:put(1, sent)
+      end }]])
+    local function ask(opcode)
+      return dev:cmd(commands.vendor(opcode), { data_out = "sent",
+                                                data_in = LENGTH }).data
+    end
+    assert.equal("", (ask(0xC1):gsub("\0", "")))
+    assert.equal("\0Aent" .. ("\0"):rep(LENGTH - 5), ask(0xC2))
+  end)
 end)
