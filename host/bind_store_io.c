@@ -107,10 +107,7 @@ void store_io_free(struct store_ud *ud)
  * if that was cancelled meanwhile: others may work for the same command. */
 static void settle(lua_State *L, const struct io *io, int rc)
 {
-  const struct task *t = io->task;
-
-  if (rc && io->op.verb == STORE_READ &&
-      !(t && t->cmd && cmd_is_void(t->cmd)))
+  if (rc && io->op.verb == STORE_READ && !lapsed(&io->op))
     buffer_clear(L, 2, io->at, io->op.length);
 }
 
