@@ -2,6 +2,7 @@
 --- of it, loading and unloading, restarts.
 local drive = require "spec.tape_drive"
 local scsi = require "tcmu.scsi"
+local sim = require "tcmu.sim"
 
 local make = drive.make
 local BLANK <const> = drive.BLANK
@@ -151,5 +152,38 @@ describe("a tape", function()
     f:close()
     dev = open()
     assert.has.sense(read(1000), scsi.MEDIUM_FORMAT_CORRUPTED)
+  end)
+end)
+
+describe("a tape whose disk fails once to flush", function()
+  it("flushes again before it says that filemarks are stable", function()
+    local dev <close> = assert(sim.device([[=fails
+local tcmu = require "tcmu"
+local scsi = require "tcmu.scsi"
+return tcmu.handler {
+  name = "fails",
+  device = require "tcmu.tape",
+  open = function(dev)
+    return { kept = tcmu.store.memory(dev.size), flushes = 0 }
+  end,
+  read = function(self, cmd, offset) self.kept:read(cmd.data, offset) end,
+  write = function(self, cmd, offset) self.kept:write(cmd.data, offset) end,
+  flush = function(self)        -- the first is for the new tape
+    self.flushes = self.flushes + 1
+    if self.flushes == 2 then error(scsi.WRITE_ERROR) end
+  end,
+  on = { [0xC1] = function(self) return tostring(self.flushes) end },
+}]], { size = 1 << 20 }))
+    local stable <const> = make.write_filemarks_6 { filemark_count = 0 }
+    local function flushes()
+      return dev:cmd("\xC1\0\0\0\0\0", { data_in = 9 }).data
+    end
+    dev:cmd(make.test_unit_ready())
+    assert.is.good(dev:cmd(make.write_6 { blocks = 3 }, "one"))
+    assert.has.sense(dev:cmd(stable, { data_in = 0 }), scsi.WRITE_ERROR)
+    assert.is.good(dev:cmd(stable, { data_in = 0 }))
+    assert.equal("3", flushes())
+    assert.is.good(dev:cmd(stable, { data_in = 0 }))
+    assert.equal("3", flushes())
   end)
 end)

@@ -196,8 +196,8 @@ end
 --- What was written is on stable storage.
 function Reel:sync()
   if not self.dirty then return end
-  self.dirty = false
   if self.dev.can.flush then self.dev:flush(0, self.dev.size) end
+  self.dirty = false
 end
 
 return reel
