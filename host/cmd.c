@@ -59,7 +59,8 @@ static bool lapsed(const struct store_op *op)
 void cmd_stored(struct cmd *c, int rc)
 {
   c->dev->ops--;
-  if (rc && cmd_is_void(c)) {   /* which is why */
+  if (rc && cmd_is_void(c)) {   /* which is why; a part may have been read */
+    c->dev->settling = true;
     cmd_finish(c, SCSI_TASK_ABORTED);
     return;
   }

@@ -62,6 +62,8 @@ static void answer_in_part(struct cmd *c)
 
   if (ring_awaits(r, c->token, c->id))
     ring_good(r, c->token, c->id, settle_data(c));
+  else
+    c->dev->settling = true;
 }
 
 /* Any other status than GOOD. */
@@ -70,8 +72,10 @@ static void answer_not_good(struct cmd *c, uint8_t status)
 {
   struct ring_result res = { .status = status };
 
-  if (!ring_awaits(c->dev->ring, c->token, c->id))
+  if (!ring_awaits(c->dev->ring, c->token, c->id)) {
+    c->dev->settling |= c->touched;
     return;
+  }
   c->moved = 0;
   if (status != SCSI_CHECK_CONDITION)
     res.read_len = settle_data(c);
@@ -85,6 +89,8 @@ static void answer_not_good(struct cmd *c, uint8_t status)
   ring_complete(c->dev->ring, c->token, c->id, &res);
 }
 
+/* What cannot be answered was void before any drain has seen the reset, and
+ * what it has read may lie in the data of commands that are in the ring. */
 void cmd_answer(struct cmd *c, uint8_t status)
 {
   struct device *d = c->dev;
@@ -93,7 +99,7 @@ void cmd_answer(struct cmd *c, uint8_t status)
   if (status != SCSI_GOOD)
     answer_not_good(c, status);
   else if (c->moved >= c->data_len && !c->bidi_cnt)
-    ring_good(d->ring, c->token, c->id, 0);     /* needs no frame */
+    d->settling |= !ring_good(d->ring, c->token, c->id, 0);
   else
     answer_in_part(c);
 }

@@ -66,7 +66,7 @@ struct device {
   bool parked;                  /* the ring is broken */
   bool gone;                    /* the kernel has removed it: no completions */
   bool settling;                /* commands that a reset of the ring has dropped
-                                   are still at work: nothing is taken */
+                                   were at work since, or are: none is begun */
   device_report *report;
   void *report_arg;
 

@@ -83,6 +83,14 @@ static void manage(struct device *d, const struct ring_tmr *tmr)
   device_mark_dirty(d);         /* the entry itself is released */
 }
 
+/* Is the oldest command, and thus any, one that was dropped? */
+static bool waits(const struct device *d)
+{
+  const struct cmd *c = TAILQ_FIRST(&d->outstanding);
+
+  return c && c->orphaned;
+}
+
 /* What the disk already does for dropped commands goes on, and may fill data
  * that are new commands' by now. */
 static void start_over(struct device *d)
@@ -90,9 +98,10 @@ static void start_over(struct device *d)
   log_warn(d->name, "somebody has reset the ring: commands that were running "
            "are dropped");
   device_orphan_all(d);
-  d->settling = !TAILQ_EMPTY(&d->outstanding);
-  if (d->settling)
+  if (waits(d)) {
+    d->settling = true;
     poll_forget(&d->shard->poller, d);
+  }
 }
 
 /* That is over.  What has come meanwhile may have lost its data: the initiator
@@ -135,7 +144,7 @@ static int take(struct device *d, int most, bool *empty)
     case RING_RESET:
       start_over(d);
       n++;
-      if (!d->settling)
+      if (!waits(d))
         break;
       *empty = true;
       return n;
@@ -155,8 +164,7 @@ void device_drain(struct device *d)
   int left = DRAIN_MAX, taken;
   bool empty;
 
-  if (!d->ring || d->gone || d->parked ||
-      (d->settling && !TAILQ_EMPTY(&d->outstanding)))
+  if (!d->ring || d->gone || d->parked || waits(d))
     return;
   d->draining = true;
   do {
@@ -164,7 +172,7 @@ void device_drain(struct device *d)
     left -= taken;
     device_mark_dirty(d);       /* PADs and unknown entries are released too */
     shard_settle(d->shard);
-  } while (empty && !d->parked && !d->settling && ring_pending(d->ring));
+  } while (empty && !d->parked && !waits(d) && ring_pending(d->ring));
   d->draining = false;
   if (!empty)
     shard_unfinished(d->shard, d);

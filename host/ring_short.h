@@ -130,14 +130,17 @@ static inline void ring_put_good(struct abi_cmd *e, uint16_t id,
 }
 
 /* ring_complete() with GOOD and either all of Data-In, or, where
- * RING_CAP_READ_LEN allows it, `read_len` bytes; 0: all. */
-static inline void ring_good(struct ring *r, uint32_t token, uint16_t id,
+ * RING_CAP_READ_LEN allows it, `read_len` bytes; 0: all.  False: no answer is
+ * to be given. */
+static inline bool ring_good(struct ring *r, uint32_t token, uint16_t id,
                              uint32_t read_len)
 {
   struct abi_cmd *e = ring_finish(r, token, id);
 
-  if (e)
-    ring_put_good(e, id, read_len);
+  if (!e)
+    return false;
+  ring_put_good(e, id, read_len);
+  return true;
 }
 
 /* The same for a command without data that was found, instead of taking it.

@@ -85,4 +85,60 @@ describe("a file store", function()
       assert.is_true(wrong <= 2, wrong .. " are wrong")
     end)
   end
+
+  -- Each block has a letter of its own: any other was somebody else's data.
+  -- Only where a write was dropped that may be, until one has ended well.
+  local LAST <const>, ROUNDS <const> = 25, 60
+
+  local function several(dev, most)
+    local batch = {}
+    for i = 1, math.random(0, most) do
+      local lba <const> = math.random(0, LAST)
+      if math.random(2) == 1 then
+        batch[i] = dev:submit(read(lba))
+      else
+        batch[i] = dev:submit(write(lba, 1, string.char(97 + lba)))
+        batch[i].write = lba
+      end
+    end
+    return batch
+  end
+
+  local function judge(dev, batch, doubtful)
+    local dropped = {}
+    for _, command in ipairs(batch) do
+      local good <const> = dev:wait(command).status == 0
+      if command.write and good then doubtful[command.write] = nil end
+      if command.write and not good then dropped[command.write] = true end
+    end
+    for lba in pairs(dropped) do doubtful[lba] = true end
+    for lba = 0, LAST do
+      local data <const> = insist(dev, read(lba)).data
+      assert.is_true(doubtful[lba] or data == ("\0"):rep(BLOCK)
+                     or data == string.char(97 + lba):rep(BLOCK),
+                     ("block %d has %q"):format(lba, data:sub(1, 8)))
+    end
+  end
+
+  for name, options in pairs {
+    ["by io_uring, if it is to be had"] = "", ["by threads"] = "aio = 'threads'",
+    ["past the page cache"] = "direct = true",  -- landing at any time
+  } do
+    it("mixes no data at random, " .. name, function()
+      local dev <close> = open(options)
+      local doubtful = {}
+      for _ = 1, ROUNDS do
+        local batch = several(dev, 40)
+        for _ = 1, math.random(0, 2) do dev.shard:turn(false) end
+        for _ = 1, math.random(0, 2) do
+          dev.kernel:reset(math.random(2))
+          table.move(several(dev, 20), 1, 20, #batch + 1, batch)
+          if math.random(2) == 1 then dev.shard:turn(false) end
+        end
+        batch[#batch + 1] = dev:submit(read(0))
+        judge(dev, batch, doubtful)
+      end
+      assert.is_false(dev.kernel:broken())
+    end)
+  end
 end)
