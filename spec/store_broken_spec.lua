@@ -108,6 +108,33 @@ describe("a file system that hangs", function()
                :format(dir, dir, image, image))
   end)
 
+  -- To be closed, or thawed now, before a device closes, which waits for what
+  -- it has begun; and after a while by itself, should a spec wait for it.
+  local function freeze()
+    local thawing = output(("cd /; { sleep 60; fsfreeze -u %s; } "
+                            .. ">/dev/null 2>&1 & echo $!"):format(dir))
+    local function now()
+      if frozen then os.execute("fsfreeze -u " .. dir) end
+      frozen = false
+      if thawing then os.execute("kill " .. thawing) end
+      thawing = nil
+    end
+    frozen = os.execute("fsfreeze -f " .. dir)
+    assert.is_true(frozen)
+    return setmetatable({ now = now }, { __close = now })
+  end
+
+  local function device(aio)
+    return assert(sim.device("handlers/file.lua", { size = SIZE,
+      options = ("path=%s/slow;create=yes;writes=async;aio=%s")
+        :format(dir, aio) }))
+  end
+
+  -- What can happen while nobody waits.
+  local function look(dev)
+    for _ = 1, 20 do dev:run(function() return true end) end
+  end
+
   for _, aio in ipairs { "auto", "threads" } do
     it("leaves the other stores of the loop alone, aio=" .. aio, function()
       if frozen == nil then pending "needs root and a loop device" return end
@@ -140,21 +167,9 @@ describe("a file system that hangs", function()
             end,
           } }]]):format(aio, dir .. "/slow", image .. ".other"),
         { size = SIZE }))
-      local thawing
-      local function thaw()
-        if frozen then os.execute("fsfreeze -u " .. dir) end
-        frozen = false
-        os.execute("kill " .. thawing)
-      end
-      -- At last, should the command below wait for the file system after all.
-      thawing = output(("cd /; { sleep 60; fsfreeze -u %s; } "
-                        .. ">/dev/null 2>&1 & echo $!"):format(dir))
-      -- Before the device closes, which waits for what it has begun.
-      local _ <close> = setmetatable({}, { __close = thaw })
-      frozen = os.execute("fsfreeze -f " .. dir)
-      assert.is_true(frozen)
+      local thaw <close> = freeze()
       local meanwhile = dev:cmd("\xC1" .. ("\0"):rep(9))
-      thaw()
+      thaw:now()
       assert.equal("0", meanwhile.data)
       local done
       repeat
@@ -167,37 +182,19 @@ describe("a file system that hangs", function()
     it("lets nothing new begin before it has ended what a reset of the ring "
        .. "has dropped, aio=" .. aio, function()
       if frozen == nil then pending "needs root and a loop device" return end
-      local dev <close> = assert(sim.device("handlers/file.lua", { size = SIZE,
-        options = ("path=%s/slow;create=yes;writes=async;aio=%s")
-          :format(dir, aio) }))
-      local statuses = {}
-      local function turn(wait)
-        dev.shard:turn(wait)
-        for _, done in ipairs(dev.kernel:collect()) do
-          statuses[done.tag] = done.status
-        end
-      end
-      local function submit(lba, byte)
-        local cdb, data = write(lba, 1, byte)
-        return dev.kernel:submit(cdb, { data_out = data })
-      end
-
-      frozen = os.execute("fsfreeze -f " .. dir)
-      local old = {}
-      for i = 1, 50 do old[i] = submit(i, "o") end
-      turn(false)
+      local dev <close> = device(aio)
+      local thaw <close> = freeze()
+      for i = 1, 50 do dev:submit(write(i, 1, "o")) end
+      look(dev)
       dev.kernel:reset(1)
-      local new = submit(100, "n")
-      local ready = dev.kernel:submit(("\0"):rep(6), {})
-      for _ = 1, 20 do turn(false) end
-      local meanwhile = { statuses[new], statuses[ready] }
-      os.execute("fsfreeze -u " .. dir)
-      assert.is_true(frozen)
-      frozen = false
+      local new = dev:submit(write(100, 1, "n"))
+      local ready = dev:submit(("\0"):rep(6))
+      look(dev)
+      local meanwhile = { new.result, ready.result }
+      thaw:now()
       assert.same({}, meanwhile)
-      repeat turn(true) until statuses[new] and statuses[ready]
-      assert.same({ BUSY, BUSY }, { statuses[new], statuses[ready] })
-      for i = 1, 50 do assert.equal(BUSY, statuses[old[i]]) end
+      assert.has.status(dev:wait(new), BUSY)
+      assert.has.status(dev:wait(ready), BUSY)
       assert.is.good(dev:cmd(write(100, 1, "n")))
       assert.is_true(("n"):rep(512) == dev:cmd(read(100)).data)
       assert.is_true(("\0"):rep(512) == dev:cmd(read(50)).data)
@@ -207,19 +204,16 @@ describe("a file system that hangs", function()
     it("delays a stop until it has ended what a reset of the ring has dropped, "
        .. "aio=" .. aio, function()
       if frozen == nil then pending "needs root and a loop device" return end
-      local dev = assert(sim.device("handlers/file.lua", { size = SIZE,
-        options = ("path=%s/slow;create=yes;writes=async;aio=%s")
-          :format(dir, aio) }))
-      frozen = os.execute("fsfreeze -f " .. dir)
+      local dev <close> = device(aio)
+      local thaw <close> = freeze()
       dev:submit(write(1, 1, "o"))
-      dev.shard:turn(false)
+      look(dev)
       dev.kernel:reset(1)
       local new = dev:submit(write(2, 1, "n"))
-      for _ = 1, 3 do dev.shard:turn(false) end
-      os.execute("fsfreeze -u " .. dir)
-      frozen = false
+      look(dev)
+      thaw:now()
       assert.equal(0, (dev:close()))
-      assert.equal(BUSY, new.result.status)
+      assert.has.status(new.result, BUSY)
     end)
   end
 end)
