@@ -60,9 +60,8 @@ static void answer_in_part(struct cmd *c)
 {
   struct ring *r = c->dev->ring;
 
-  if (ring_awaits(r, c->token, c->id))
-    ring_good(r, c->token, c->id, settle_data(c));
-  else
+  if (!ring_awaits(r, c->token, c->id) ||
+      !ring_good(r, c->token, c->id, settle_data(c)))
     c->dev->settling = true;
 }
 
@@ -73,7 +72,7 @@ static void answer_not_good(struct cmd *c, uint8_t status)
   struct ring_result res = { .status = status };
 
   if (!ring_awaits(c->dev->ring, c->token, c->id)) {
-    c->dev->settling |= c->touched;
+    c->dev->settling = true;
     return;
   }
   c->moved = 0;
