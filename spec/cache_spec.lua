@@ -69,6 +69,15 @@ describe("a write cache that is switched off", function()
     end,
   }
 
+  it("is not waited for by the kernel where it is off already", function()
+    assert.is_true(ways["by the kernel"]()())
+    local late <const> = dev:submit(write(0, 1, "z"))
+    local before <const> = log()
+    assert.is_true(ways["by the kernel"]()())
+    assert.equal(before, log())
+    assert.is.good(dev:wait(late))
+  end)
+
   for way, begin in pairs(ways) do
     it("is flushed when what was written into it has ended, " .. way, function()
       local late <const> = dev:submit(write(0, 1, "z"))

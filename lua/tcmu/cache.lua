@@ -18,7 +18,9 @@ function cache.flush(dev)
 end
 
 --- Switches the write cache off, unless it cannot be flushed.  Waits; raises.
+-- One that is off was flushed, and is not worth a wait for all that runs.
 function cache.off(dev)
+  if not dev.write_cache then return end
   local _ <close> = hold(dev)
   if dev.write_cache then dev:flush(0, dev.size) end
   dev:set { write_cache = false }
