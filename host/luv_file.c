@@ -53,14 +53,19 @@ static bool callable(lua_State *L, int arg)
 }
 
 /* Whose end waits for a request.  An open, an upgrade and a close have a time
- * limit, and no data that newer commands could change. */
+ * limit, and no data that newer commands could change; what an open leaves
+ * running does. */
 static bool is_noted(const struct task *t)
 {
   const struct device *d = t->dev;
+  const struct task *root = t;
 
-  return t->cmd || t->locks ||
-         (!d->held && d->phase != DEVICE_OPENING &&
-          d->phase != DEVICE_CLOSING);
+  while (root->parent)
+    root = root->parent;
+  if (t->cmd || t->locks)
+    return true;
+  return !d->held && d->phase != DEVICE_CLOSING &&
+         !(d->phase == DEVICE_OPENING && root == d->busy);
 }
 
 /* uv.fs_...(..., callback).  Upvalues: luv's own, struct luv_files.  Without a
