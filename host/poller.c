@@ -20,8 +20,9 @@
 enum {
   SAMPLES = 15,
   PAUSE_NS = 300000,            /* long enough for a processor to go idle */
-  WINDOW = 4,                   /* wake-ups: an initiator has one of its own
-                                   between two commands, and work to do */
+  WINDOW = 8,                   /* wake-ups: an initiator has one or two of its
+                                   own between two commands, and work to do,
+                                   which takes now more and now less */
   LOOKS = 32,                   /* at the rings between two at the clock */
 };
 
