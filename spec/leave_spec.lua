@@ -1,7 +1,6 @@
 --- core.leave: the end of a process whose threads do not come to theirs.
 local edited = require "spec.edited"
-
-local has_luv <const> = pcall(require, "luv")
+local luv = require "spec.luv_it"
 
 describe("core.leave", function()
   before_each(function()
@@ -24,13 +23,6 @@ describe("core.leave", function()
     local _, _, status = os.execute(("timeout 10 lua5.4 %s 1<>%s"):format(
       edited.path "leaving.lua", edited.path(out)))
     assert.equal(3, status)
-  end
-
-  local function luv(what, body)
-    it(what, function()
-      if not has_luv then pending "luv is not installed" return end
-      body()
-    end)
   end
 
   local function said()

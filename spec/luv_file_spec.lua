@@ -3,8 +3,8 @@
 local commands = require "spec.commands"
 local core = require "tcmu.core"
 local edited = require "spec.edited"
+local luv = require "spec.luv_it"
 
-local has_luv <const> = pcall(require, "luv")
 local BLOCK <const> = 512
 local ABORTED <const> = 0x40
 
@@ -72,7 +72,6 @@ describe("a request of luv for a file", function()
   end
 
   before_each(function()
-    if not has_luv then return end
     edited.make()
     assert(os.execute("mkfifo " .. edited.path "fifo"))
     edited.file("disk", ("\0"):rep(16 * BLOCK))
@@ -80,20 +79,12 @@ describe("a request of luv for a file", function()
     dev = edited.open { size = 16 * BLOCK }
   end)
   after_each(function()
-    if not has_luv then return end
     open_fifo()                     -- for what a failure has left
     local _ <close> = fifo
     fifo = nil
     dev:close()
     edited.clean()
   end)
-
-  local function luv(what, body)
-    it(what, function()
-      if not has_luv then pending "luv is not installed" return end
-      body()
-    end)
-  end
 
   -- What has been submitted gets as far as it can without the fifo.
   local function settle()

@@ -1,9 +1,8 @@
 --- luv in a handler: a loop of its own for each state, and the end of it.
+local luv = require "spec.luv_it"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
 local vendor = require "spec.commands".vendor
-
-local has_luv <const> = pcall(require, "luv")
 
 local function source(body, top)
   return ([[=luv
@@ -27,13 +26,6 @@ local function answer(body, top)
   local r = dev:cmd(vendor(0xC1))
   assert.is.good(r)
   return r.data
-end
-
-local function luv(what, body)
-  it(what, function()
-    if not has_luv then pending "luv is not installed" return end
-    body()
-  end)
 end
 
 describe("luv in a handler", function()
