@@ -24,6 +24,7 @@ struct watched {
   struct state *volatile state;
   _Atomic unsigned patience;    /* budgets that this step may use */
   _Atomic unsigned long target; /* the step that is to be stopped */
+  _Atomic unsigned long warned; /* the step that has heard of it */
 
   struct watched *next;
   pthread_t thread;

@@ -4,6 +4,10 @@
  * before; the signal handler, on the watched thread itself, sets the hook only
  * if the step still has the number that was judged.
  *
+ * A thread whose processor is not running, as a hypervisor's may be for seconds,
+ * uses CPU time all the same.  So a step that has used its budget may still do
+ * some instructions: what has only been held up comes to its end.
+ *
  * What this cannot stop: a C function that does not return, a __gc method and
  * a message handler of xpcall (Lua switches hooks off in both).
  */
@@ -25,6 +29,7 @@
 enum {
   TICK_MS = 10,
   IDLE_TICKS = 100,             /* without a step: the watchdog sleeps */
+  GRACE = 1000 * 1000,          /* Lua's instructions: some milliseconds */
 };
 
 __thread struct watched *watchdog_self;
@@ -73,6 +78,8 @@ static void hook(lua_State *L, lua_Debug *ar)
     lua_gc(L, LUA_GCCOLLECT, 0);
     if (st->used > st->limit && !st->stop)
       st->stop = STOP_MEMORY;
+  } else if (!st->stop && watchdog_self->warned == watchdog_self->step) {
+    st->stop = STOP_TIME;
   }
   if (!st->stop) {              /* or left over from a step that has ended */
     lua_sethook(L, NULL, 0, 0);
@@ -85,9 +92,9 @@ static void hook(lua_State *L, lua_Debug *ar)
   }
 }
 
-static void arm(lua_State *co)
+static void arm(lua_State *co, int instructions)
 {
-  lua_sethook(co, hook, LUA_MASKCOUNT, 1);
+  lua_sethook(co, hook, LUA_MASKCOUNT, instructions);
 }
 
 void watchdog_short_of_memory(struct state *st)
@@ -96,7 +103,7 @@ void watchdog_short_of_memory(struct state *st)
 
   if (w && w->co && w->state == st) {
     st->over_limit = true;
-    arm(w->co);
+    arm(w->co, 1);
   }
 }
 
@@ -108,8 +115,13 @@ static void on_signal(int sig)
 
   (void)sig;
   if (w && (co = w->co) && w->step == w->target) {
-    w->state->stop = STOP_TIME;
-    arm(co);
+    if (w->warned != w->target) {
+      w->warned = w->target;
+      arm(co, GRACE);
+    } else {                    /* a budget later: it is elsewhere than in co */
+      w->state->stop = STOP_TIME;
+      arm(co, 1);
+    }
   }
   errno = saved;
 }
@@ -129,6 +141,8 @@ static bool look(struct watched *w)
   if (moved) {
     w->seen = step;
     w->seen_ns = now;
+  } else if (w->target == step && w->warned != step) {
+    w->seen_ns = now;           /* it does not run: the signal waits too */
   } else if (budget_ms &&
              now - w->seen_ns > budget_ms * 1000000LL * w->patience) {
     w->seen_ns = now;           /* strikes again if that did not help */
@@ -269,7 +283,7 @@ lua_State *watchdog_switch(lua_State *co)
   before = w->co;
   atomic_store_explicit(&w->co, co, memory_order_relaxed);
   if (w->state->stop || w->state->over_limit)
-    arm(co);
+    arm(co, 1);
   return before;
 }
 

@@ -2,8 +2,9 @@
  *
  * A thread looks at every watched thread now and then.  If the same step is
  * running and the thread has used more CPU time than the budget, it gets a
- * signal, whose handler sets a hook on the coroutine that runs; the hook
- * yields, so that the step ends with its stack intact even under pcall.
+ * signal, whose handler sets a hook on the coroutine that runs; some milliseconds
+ * of computing later the hook yields, so that the step ends with its stack
+ * intact even under pcall.
  * Between commands, and while all shards are idle, it costs nothing.
  */
 #ifndef WATCHDOG_H

@@ -148,6 +148,7 @@ describe("the watchdog stops", function()
   it("recursion and string building", function()
     stopped "local function f(n) return f(n + 1) end f(0)"
     stopped "while true do local s = ('x'):rep(1000):upper() end"
+    stopped "while true do local s = ('x'):rep(1000000):upper() end"
   end)
 end)
 
@@ -178,6 +179,15 @@ describe("the watchdog", function()
       assert.has.sense(dev:cmd(vendor(0xC1)), scsi.INTERNAL_TARGET_FAILURE)
     end
     assert.equal("loop fine loop fine loop fine.", dev:cmd(vendor(0xC2)).data)
+  end)
+
+  it("lets a step come to its end that was only held up", function()
+    local dev <close> = assert(device [[
+      repeat until debug.gethook()
+      return "fine"]])
+    for _ = 1, 3 do
+      assert.equal("fine", dev:cmd(vendor(0xC1)).data)
+    end
   end)
 
   it("leaves a command alone that sleeps, however often", function()
