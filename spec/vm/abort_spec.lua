@@ -49,7 +49,7 @@ describe("a slow command", function()
   before_each(function()
     guest.modprobe("target_core_user", "tcm_loop", "sd_mod", "sg")
     guest.write_file("/tmp/slow.lua", SLOW)
-    daemon = guest.serve "--shards 1 --budget 2000 --handler /tmp/slow.lua"
+    daemon = guest.serve "--shards 1 --handler /tmp/slow.lua"
   end)
   after_each(guest.cleanup)
 

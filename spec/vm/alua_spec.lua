@@ -12,7 +12,7 @@ describe("target port groups", function()
 
   before_each(function()
     guest.modprobe("target_core_user", "tcm_loop", "sd_mod", "sg")
-    daemon = guest.serve "--shards 2 --budget 5000"
+    daemon = guest.serve "--shards 2"
   end)
   after_each(guest.cleanup)
 
@@ -219,7 +219,7 @@ describe("target port groups", function()
     end)
     local before, ports = vpd(disk, "di"), groups(disk)[0].ports
     daemon:stop()
-    daemon = guest.serve "--shards 2 --budget 5000"
+    daemon = guest.serve "--shards 2"
     assert.equal(before, vpd(disk, "di"))
     assert.same(ports, groups(disk)[0].ports)
   end)

@@ -38,7 +38,7 @@ describe("an ISO image", function()
     guest.sh("mkdir -p %s", MOUNT)
     make_image("FIRST", { ["a.bin"] = 3000001, ["sub/b.bin"] = 70000,
                           ["sub/empty"] = 0 })
-    guest.serve "--shards 1 --budget 2000"
+    guest.serve "--shards 1"
     local size = tonumber(guest.sh("stat -c %%s %s", IMAGE))
     disk = guest.loop(guest.device {
       config = "cdrom/path=" .. IMAGE, size = size,

@@ -28,7 +28,7 @@ describe("libiscsi's suite", function()
     local config, block = disk[1], disk[2] or 512
     local name = disk[2] and config .. "-" .. block or config
     it("finds no failure of its own in " .. name, function()
-      guest.serve "--shards 2 --budget 5000"
+      guest.serve "--shards 2"
       local target = conformance.export {
         config = config .. (disk.path or ""), size = 64 * MiB,
         control = { "hw_block_size=" .. block },
@@ -46,7 +46,7 @@ describe("libiscsi's suite", function()
     local daemon
 
     setup(function()
-      daemon = guest.serve("--shards 2 --budget 5000 --handler "
+      daemon = guest.serve("--shards 2 --handler "
                            .. "spec/vm/witness.lua")
     end)
     teardown(function() daemon:stop() end)

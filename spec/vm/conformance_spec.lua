@@ -23,7 +23,7 @@ describe("libiscsi's suite", function()
 
   setup(function()
     guest.modprobe("target_core_user", "iscsi_target_mod", "tcm_loop", "sg")
-    daemon = guest.serve("--shards 2 --budget 5000 --handler "
+    daemon = guest.serve("--shards 2 --handler "
                          .. "spec/vm/witness.lua")
   end)
   before_each(function() depth = guest.depth() end)

@@ -5,7 +5,7 @@
 local guest = require "spec.vm.guest"
 
 local TARGET <const> = "/sys/kernel/config/target/"
-local ARGS <const> = "--shards 2 --budget 5000"
+local ARGS <const> = "--shards 2"
 local MIB <const> = 1 << 20
 
 -- Random writes with checksums, read back; takes some ten seconds here.

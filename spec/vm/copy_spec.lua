@@ -13,7 +13,7 @@ describe("a copy", function()
   -- Least loaded first, so each device has a thread to itself.
   local function start(arguments)
     guest.modprobe("target_core_user", "tcm_loop", "sd_mod", "sg")
-    daemon = guest.serve("--shards 2 --budget 2000 " .. arguments)
+    daemon = guest.serve("--shards 2 " .. arguments)
     source = guest.loop(guest.device {
       config = "file/path=/data/source.img;create=yes", size = SIZE,
       control = CONTROL })

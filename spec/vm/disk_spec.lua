@@ -20,7 +20,7 @@ for _, block_size in ipairs { 512, 4096 } do
       before_each(function()
         guest.modprobe("target_core_user", "tcm_loop", "iscsi_target_mod",
                        "sd_mod", "sg", "xfs")
-        guest.serve "--shards 2 --budget 2000"
+        guest.serve "--shards 2"
         dev = guest.device {
           config = CONFIGS[handler], size = SIZE,
           control = { "hw_max_sectors=2048",

@@ -31,7 +31,7 @@ describe("devices", function()
   before_each(function()
     guest.modprobe("target_core_user", "tcm_loop", "sd_mod", "sg")
     guest.write_file("/tmp/picky.lua", PICKY)
-    daemon = guest.serve "--shards 2 --budget 2000 --handler /tmp/picky.lua"
+    daemon = guest.serve "--shards 2 --handler /tmp/picky.lua"
   end)
   after_each(guest.cleanup)
 

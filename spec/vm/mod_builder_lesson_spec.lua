@@ -124,7 +124,7 @@ describe("a module filled in as the example shows", function()
   end)
 
   it("carries commands to a handler in Lua", function()
-    guest.serve "--budget 2000"
+    guest.serve()
     local p = PROTOCOLS[1]
     local dev = guest.device { config = "whoami", size = MiB }
     local command = lesson(p, dev, next(p.ids), {})

@@ -66,7 +66,7 @@ describe("a generated module", function()
       "there are no modules; run spec/mod_builder/modules on the host first")
     guest.modprobe("target_core_mod", "target_core_user", "target_core_iblock",
       "loop")
-    guest.serve "--budget 2000"
+    guest.serve()
     devices = { fabric.ramdisk "ram", iblock "lvm_test0",
       guest.device { config = "ram", size = MiB, name = "user" } }
     depth = guest.depth()

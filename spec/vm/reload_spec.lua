@@ -73,7 +73,7 @@ describe("SIGHUP", function()
     guest.wait_for("the socket", 20, function()
       return guest.exists "/tmp/notify"
     end)
-    daemon = guest.serve("--shards 2 --budget 2000 --handler " .. PATH,
+    daemon = guest.serve("--shards 2 --handler " .. PATH,
                          "env NOTIFY_SOCKET=/tmp/notify")
     dev = guest.device { config = "keeps", size = 64 * MiB,
                          control = { "hw_max_sectors=2048" } }

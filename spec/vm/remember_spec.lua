@@ -11,7 +11,7 @@ describe("a device", function()
   local daemon
 
   local function serve(prefix)
-    daemon = guest.serve("--shards 2 --budget 5000", prefix)
+    daemon = guest.serve("--shards 2", prefix)
   end
 
   local function disk_of(name)

@@ -28,7 +28,7 @@ describe("fio verifies", function()
         os.remove "/data/disk.img"
       end)
       guest.modprobe("target_core_user", "tcm_loop", "sd_mod", "sg")
-      local daemon = guest.serve "--shards 2 --budget 2000"
+      local daemon = guest.serve "--shards 2"
       local dev = guest.device {
         config = "file/path=/data/disk.img;create=yes;" .. way,
         size = 128 * MIB, control = { "hw_max_sectors=2048" },

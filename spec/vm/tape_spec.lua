@@ -28,7 +28,7 @@ end
 describe("a tape", function()
   local function attach(size)
     guest.modprobe("target_core_user", "tcm_loop", "st", "sg")
-    guest.serve "--shards 1 --budget 2000"
+    guest.serve "--shards 1"
     local disk = guest.loop(guest.device {
       config = "tape/path=" .. FILE, size = size or 64 << 20,
     }, { block = false })

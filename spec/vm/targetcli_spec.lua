@@ -54,7 +54,7 @@ describe("targetcli", function()
       "/usr/share/dbus-1/system-services/%s.service", NAME)
     guest.sh("mkdir -p %s && cp dist/%s.conf %s", POLICY, NAME, POLICY)
     bus = start_bus()
-    daemon = guest.serve "--shards 2 --budget 5000"
+    daemon = guest.serve "--shards 2"
     daemon:wait_for_log("targetcli can make disks of", 200)
     depth = guest.depth()
   end)

@@ -35,7 +35,7 @@ for _, block_size in ipairs { 512, 4096 } do
     before_each(function()
       guest.modprobe("target_core_user", "tcm_loop", "sd_mod", "sg")
       guest.write_file("/tmp/wrong.lua", WRONG)
-      daemon = guest.serve "--shards 2 --handler /tmp/wrong.lua"
+      daemon = guest.serve "--budget 1000 --handler /tmp/wrong.lua"
     end)
     after_each(guest.cleanup)
 

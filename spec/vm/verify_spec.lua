@@ -1,10 +1,11 @@
 -- vm: time=1200
---- fio writes, reads, trims and verifies at random, a minute on each handler.
+--- fio writes, reads, trims and verifies at random on each handler, while the
+--- daemon waits asleep and while it polls.
 
 local guest = require "spec.vm.guest"
 
 local SIZE <const> = 256 << 20
-local SECONDS <const> = 60
+local SECONDS <const> = 40
 
 local CONFIGS <const> = {
   ram = "ram",
@@ -25,16 +26,16 @@ local function fio(path, smallest)
   }, " "), path, SECONDS, smallest, smallest)
 end
 
-for _, block_size in ipairs { 512, 4096 } do
+for block_size, poll in pairs { [512] = "off", [4096] = "auto" } do
   for _, handler in ipairs { "ram", "file", "ramdisk" } do
-    it(("verifies on %s, blocks of %d bytes"):format(handler, block_size),
-    function()
+    it(("verifies on %s, blocks of %d bytes, --poll %s"):format(handler,
+      block_size, poll), function()
       finally(function()
         guest.cleanup()
         os.remove "/data/disk.img"
       end)
       guest.modprobe("target_core_user", "tcm_loop", "sd_mod", "sg")
-      local daemon = guest.serve "--shards 2 --budget 2000"
+      local daemon = guest.serve("--poll " .. poll)
       local dev = guest.device {
         config = CONFIGS[handler], size = SIZE,
         control = { "hw_max_sectors=2048", "hw_block_size=" .. block_size },

@@ -57,7 +57,7 @@ for _, block_size in ipairs { 512, 4096 } do
   function()
     local dev, disk, daemon
 
-    local function serve() return guest.serve "--shards 2 --budget 2000" end
+    local function serve() return guest.serve "--shards 2" end
 
     before_each(function()
       guest.modprobe("target_core_user", "tcm_loop", "sd_mod", "sg", "zonefs")

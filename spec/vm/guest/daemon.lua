@@ -11,6 +11,11 @@ local daemon = {}
 -- which are there and listens for new ones.
 local READY <const> = "ready: %d+ devices"
 
+-- Where the processor is emulated, and its threads wait for one of the host's,
+-- CPU time tells little; and a shard that waits awake holds up everything else.
+-- What comes later on the command line counts.
+local ARGS <const> = "--budget 60000 --poll off"
+
 local methods = {}
 local count = 0
 
@@ -42,8 +47,9 @@ local function stacks(pid)
   return inside .. outside
 end
 
---- Starts `./tcmu-lua serve ARGS` (ARGS for the shell) and waits until it is
--- ready.  `prefix` goes before the command ("strace -f -o /results/trace").
+--- Starts `./tcmu-lua serve ARGS` (ARGS for the shell), patient and without
+-- polling unless they say otherwise, and waits until it is ready.  `prefix` goes
+-- before the command ("strace -f -o /results/trace").
 -- Returns an object as start() does, with stop() and wait_for_log() besides;
 -- its log is kept in /results.
 function daemon.serve(args, prefix)
@@ -55,8 +61,8 @@ function daemon.serve(args, prefix)
     local kept <close> = assert(io.open("/results/" .. base, "w"))
     kept:write(file.read_file(log))
   end)
-  local p = process.start(("exec %s ./tcmu-lua serve %s"):format(prefix or "",
-    args or ""), log)
+  local p = process.start(("exec %s ./tcmu-lua serve %s %s"):format(prefix or "",
+    ARGS, args or ""), log)
 
   for name, method in pairs(methods) do p[name] = method end
   -- Comes before the kill of start(), which is for those that do not obey.
