@@ -345,3 +345,8 @@ void aio_close(struct aio_lane *lane)
     release(lane->aio);
   lane->aio = NULL;
 }
+
+void aio_forget(void)
+{
+  uring_forget();
+}

@@ -88,6 +88,9 @@ unsigned aio_next_turn(const struct aio_lane *lane);
  * called earlier, its completions share in what the caller does next. */
 void aio_turn(uv_loop_t *loop);
 
+/* The calling thread, whose loop has ended, leaves for good. */
+void aio_forget(void);
+
 /* For the ring: `call` has been made, or declined. */
 void aio_done(struct aio_call *call, ssize_t rc);
 

@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "aio.h"
 #include "device.h"
 #include "log.h"
 #include "message.h"
@@ -108,6 +109,7 @@ static void *run(void *arg)
 
   uv_run(&w->shard.loop, UV_RUN_DEFAULT);
   shard_fini(&w->shard);
+  aio_forget();
   watchdog_forget();
   return NULL;
 }

@@ -6,6 +6,7 @@
 #include <liburing.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "aio.h"
@@ -23,6 +24,26 @@ struct uring {
   void (*wake)(void *arg);
   void *arg;
 };
+
+/* Linux 6.18 sends a thread's workers home with its last ring, and a call that
+ * the next ring makes at that moment is never carried out.  So a thread that has
+ * had a ring keeps this one, which does nothing. */
+static __thread int anchor = -1;
+
+static void keep_workers(void)
+{
+  struct io_uring_params p = { .flags = 0 };
+
+  if (anchor < 0)
+    anchor = (int)syscall(SYS_io_uring_setup, 1, &p);
+}
+
+void uring_forget(void)
+{
+  if (anchor >= 0)
+    close(anchor);
+  anchor = -1;
+}
 
 static void on_event(uv_poll_t *h, int status, int events)
 {
@@ -88,6 +109,7 @@ int uring_open(uv_loop_t *loop, void (*wake)(void *arg), void *arg,
     free(r);
     return rc;
   }
+  keep_workers();
   r->room = r->ring.cq.ring_entries;    /* every end finds a place */
   r->wake = wake;
   r->arg = arg;

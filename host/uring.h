@@ -40,6 +40,9 @@ bool uring_submit(struct uring *r);
 /* Hands what the kernel has done to aio_done(). */
 void uring_reap(struct uring *r);
 
+/* The calling thread leaves for good. */
+void uring_forget(void);
+
 #else
 
 static inline int uring_open(uv_loop_t *loop, void (*wake)(void *arg),
@@ -85,6 +88,10 @@ static inline bool uring_submit(struct uring *r)
 static inline void uring_reap(struct uring *r)
 {
   (void)r;
+}
+
+static inline void uring_forget(void)
+{
 }
 
 #endif

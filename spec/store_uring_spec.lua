@@ -157,6 +157,19 @@ describe("io_uring", function()
       assert.is_true(#calls >= 32)
     end)
   end
+
+  traced("keeps a thread's workers when its last store is closed", function()
+    local out = trace("-e trace=openat", "writes=async", [[
+      local function workers()
+        local f <close> = io.popen(("sleep 1; cat /proc/%d/task/*/comm"):format(
+          require "luv".os_getpid()))
+        return f:read("a"):find "iou%-wrk" ~= nil
+      end
+      local before = workers()
+      dev:close()
+      io.stdout:write(" ", tostring(before), " ", tostring(workers()))]])
+    assert.equal(("."):rep(32) .. " true true", out)
+  end)
 end)
 
 -- The calls are the kernel's own then, out of strace's sight: its tracing tells
