@@ -15,9 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/statfs.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <linux/magic.h>
 
 #include "abi.h"
 
@@ -33,6 +36,7 @@ static char *ring;              /* where the entries start */
 static char *memory;            /* the disk, unless it is a file */
 static int disk = -1;
 static uint64_t size;
+static bool cached;             /* there is something to be flushed */
 
 static void fail(const char *what)
 {
@@ -130,7 +134,7 @@ static bool capacity(const struct abi_cmd *c, bool is_long)
 /* The caching page with WCE, whatever page is asked for: SBC-3 table 173. */
 static bool mode_sense(const struct abi_cmd *c)
 {
-  static const uint8_t data[24] = { 23, 0, 0x10, 0, 0x08, 18, 0x04 };
+  const uint8_t data[24] = { 23, 0, 0x10, 0, 0x08, 18, cached ? 0x04 : 0 };
 
   return answer(c, data, sizeof(data));
 }
@@ -249,10 +253,13 @@ static uint64_t map_size(const char *uio)
 
 static void open_disk(const char *path)
 {
+  struct statfs fs;
+
   if (path) {
     disk = open(path, O_RDWR | O_CLOEXEC);
-    if (disk < 0)
+    if (disk < 0 || fstatfs(disk, &fs) < 0)
       fail(path);
+    cached = fs.f_type != TMPFS_MAGIC;
     return;
   }
   memory = mmap(NULL, size, PROT_READ | PROT_WRITE,

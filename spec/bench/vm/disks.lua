@@ -10,13 +10,16 @@ local guest = require "spec.vm.guest"
 local disks = {}
 
 local SIZE <const> = 64 << 20
--- Requests of 1 MiB in one piece; with a write cache wherever there is one.
+-- Requests of 1 MiB in one piece.
 local CONTROL <const> = { "hw_max_sectors=2048" }
 local DETACHED <const> = { "hw_max_sectors=2048", "nl_reply_supported=-1" }
 local CACHED <const> = { emulate_write_cache = 1 }
 local UNCACHED <const> = { emulate_write_cache = 0 }
 
 local options, made, logs
+-- Whether disks are to have a write cache.  Ours and the floor's in memory or on
+-- a tmpfs have none, as nothing there is volatile, so nobody has one there.
+local attributes, buffered
 
 local function wanted(name) return name:find(options.disks) ~= nil end
 
@@ -93,7 +96,7 @@ end
 local function device(daemon, path, control, attrib)
   return guest.device {
     config = daemon.tag .. (path and "file/path=" .. path or "ram"),
-    size = SIZE, control = control or CONTROL, attrib = attrib or CACHED,
+    size = SIZE, control = control or CONTROL, attrib = attrib or attributes,
   }
 end
 
@@ -128,7 +131,8 @@ end
 local function floor(name, window, path)
   if not wanted(name) then return end
   local backstore = guest.device {
-    config = "floor/" .. name, size = SIZE, control = DETACHED, attrib = CACHED,
+    config = "floor/" .. name, size = SIZE, control = DETACHED,
+    attrib = attributes,
   }
   local uio = guest.wait_for("a uio device", 20, function()
     return backstore:uio()
@@ -152,7 +156,7 @@ local function kernels_own()
     local path = backing_file "fileio"
     local backstore = guest.backstore {
       hba = "fileio_0", control = {
-        ("fd_dev_name=%s,fd_dev_size=%d,fd_buffered_io=1"):format(path, SIZE) },
+        ("fd_dev_name=%s,fd_dev_size=%d%s"):format(path, SIZE, buffered) },
     }
     backstore:enable()
     add("fileio", backstore)
@@ -171,7 +175,7 @@ local function runner()
   local p = guest.tcmu_runner(log_of "tcmu-runner")
   add("runner", guest.device {
     config = "qcow/" .. backing_file "runner", size = SIZE, control = CONTROL,
-    attrib = CACHED,
+    attrib = attributes,
   }, p.pid)
 end
 
@@ -232,6 +236,11 @@ end
 --         write cache, cpu = the load's or nil, pid = who serves it or nil }
 function disks.make(given)
   options, made, logs = given, {}, {}
+  if guest.sh("stat -f -c %%T %s", options.dir) == "tmpfs" then
+    attributes, buffered = UNCACHED, ""
+  else
+    attributes, buffered = CACHED, ",fd_buffered_io=1"
+  end
   guest.modprobe("target_core_user", "target_core_file", "tcm_loop", "sd_mod",
     "sg")
   sets[options.set]()
