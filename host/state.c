@@ -24,8 +24,8 @@
 enum {
   LARGE = 64 * 1024,            /* bytes: a block that may be refused */
   LOADING = 200,                /* watchdog budgets for a handler's file and
-                                   the modules of ours that it is the first
-                                   to need */
+                                   the further modules of ours that it is the
+                                   first to need */
   RELOADING = 40,               /* for the file alone */
 };
 
@@ -134,7 +134,7 @@ void state_push(struct state *st, lua_State *L, const char *member)
   lua_remove(L, -2);
 }
 
-/* The state's libraries, then tcmu.device.load(path); all under pcall. */
+/* The libraries of Lua and of ours -> the function tcmu.device.load. */
 static int boot(lua_State *L)
 {
   luaL_openlibs(L);
@@ -143,9 +143,27 @@ static int boot(lua_State *L)
   lua_pushliteral(L, "tcmu.device");
   lua_call(L, 1, 1);
   lua_getfield(L, -1, "load");
-  lua_pushvalue(L, 1);
-  lua_call(L, 1, 1);
   return 1;
+}
+
+/* Leaves the handler's program or what was raised.  Its limits are for what is
+ * the handler's. */
+static int load(struct state *st, const char *path)
+{
+  lua_State *L = st->L;
+  int rc;
+
+  lua_pushcfunction(L, state_traceback);
+  lua_pushcfunction(L, boot);
+  rc = lua_pcall(L, 0, 1, -2);
+  lua_remove(L, -2);
+  if (rc != LUA_OK)
+    return rc;
+  lua_pushstring(L, path);
+  st->patience = LOADING;
+  rc = state_call(st, 1, 1);
+  st->patience = 1;
+  return rc;
 }
 
 /* What is for people; the traceback below it is for whoever debugs. */
@@ -189,11 +207,7 @@ int state_new(struct shard *s, const char *path, struct state **out,
   arm_last_words(st);
   LIST_INSERT_HEAD(&s->states, st, link);
 
-  lua_pushcfunction(st->L, boot);
-  lua_pushstring(st->L, path);
-  st->patience = LOADING;
-  rc = state_call(st, 1, 1);
-  st->patience = 1;
+  rc = load(st, path);
   if (rc != LUA_OK) {
     *why = first_sentence(lua_tostring(st->L, -1));
     state_close(st);
