@@ -186,7 +186,7 @@ static void clear(struct memory *m, uint64_t at, uint64_t left)
     void **slot = find(m, at / PAGE, &absent);
 
     if (!slot)
-      n = absent > left / PAGE ? left : absent * PAGE - in;
+      n = absent > (in + left) / PAGE ? left : absent * PAGE - in;
     else if (*slot && (n == PAGE || (!in && at + n == m->base.size)))
       drop_page(m, slot);
     else if (*slot)
@@ -229,6 +229,7 @@ static bool mapped(struct store *s, uint64_t offset, uint64_t *length)
 {
   struct memory *m = (struct memory *)s;
   uint64_t page = offset / PAGE, alike;
+  size_t in = offset % PAGE;
   void **slot = find(m, page, &alike);
   bool there = slot && *slot;
 
@@ -236,8 +237,8 @@ static bool mapped(struct store *s, uint64_t offset, uint64_t *length)
     for (alike = 1; (page + alike) % FAN; alike++)
       if (!slot[alike] == there)
         break;
-  if (alike <= *length / PAGE)          /* else more than there is */
-    *length = alike * PAGE - offset % PAGE;
+  if (alike <= (in + *length) / PAGE)   /* else more than there is */
+    *length = alike * PAGE - in;
   return there;
 }
 
