@@ -66,6 +66,8 @@ void watchdog_push_reason(lua_State *L, const struct state *st,
                     (int)(budget_ms * st->patience));
 }
 
+static void arm(lua_State *co, int instructions);
+
 /* Stops the coroutine.  Yields where it may: an error could be caught by pcall,
  * a yield cannot.  An error stays armed until the step is over. */
 static void hook(lua_State *L, lua_Debug *ar)
@@ -87,6 +89,7 @@ static void hook(lua_State *L, lua_Debug *ar)
     lua_sethook(L, NULL, 0, 0);
     lua_yield(L, 0);
   } else {
+    arm(L, 1);
     watchdog_push_reason(L, st, st->stop);
     lua_error(L);
   }
@@ -117,7 +120,7 @@ static void on_signal(int sig)
   if (w && (co = w->co) && w->step == w->target) {
     if (w->warned != w->target) {
       w->warned = w->target;
-      arm(co, GRACE);
+      arm(co, w->state->over_limit ? 1 : GRACE);
     } else {                    /* a budget later: it is elsewhere than in co */
       w->state->stop = STOP_TIME;
       arm(co, 1);

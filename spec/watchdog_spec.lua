@@ -91,6 +91,19 @@ describe("the watchdog stops", function()
       end)]]
   end)
 
+  it("a comparison that catches its end, and what would come after", function()
+    stopped [[
+      table.sort({ 2, 1 }, function() return pcall(forever) and false end)
+      return "good"]]
+  end)
+
+  it("a gsub callback that catches its end, and what would come after",
+     function()
+    stopped [[
+      ("x"):gsub("x", function() pcall(forever) end)
+      return "good"]]
+  end)
+
   it("a gsub callback", function()
     stopped "(('x'):rep(9)):gsub('x', forever)"
   end)
