@@ -168,7 +168,7 @@ void cmd_deadline(struct timer *timer)
 {
   struct device *d = timer->arg;
   struct timers *ts = &d->shard->timers;
-  uint64_t now = timers_now(ts);
+  uint64_t now = timers_now(ts), then = UINT64_MAX;
   struct cmd *c, *next;
 
   for (c = TAILQ_FIRST(&d->outstanding); c; c = next) {
@@ -176,12 +176,15 @@ void cmd_deadline(struct timer *timer)
     if (c->expired)
       continue;
     if (c->due > now) {
-      timer_start(ts, &d->deadline, c->due - now);
-      return;
+      if (c->due < then)
+        then = c->due;
+      continue;
     }
     c->expired = true;
     log_warn(d->name, "opcode %02x was not answered within %.1f s and is "
              "cancelled", c->cdb[0], (double)d->time_out / 1e9);
     cmd_abort(c);
   }
+  if (then < UINT64_MAX)
+    timer_start(ts, &d->deadline, then - now);
 }

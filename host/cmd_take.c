@@ -151,9 +151,10 @@ void cmd_enlist(struct cmd *c)
   TAILQ_REMOVE(&d->free_cmds, c, link);
   TAILQ_INSERT_TAIL(&d->outstanding, c, link);
   d->by_id[c->id] = c;
+  c->due = UINT64_MAX;
   if (d->time_out) {
     c->due = timers_now(&d->shard->timers) + d->time_out;
-    if (!d->deadline.slot)
+    if (!d->deadline.slot || c->due < d->deadline.due)
       timer_start(&d->shard->timers, &d->deadline, d->time_out);
   }
 }

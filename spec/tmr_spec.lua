@@ -165,6 +165,17 @@ describe("a <close> variable of a command that was cancelled", function()
   end)
 end)
 
+-- C1 takes as many seconds as it says.
+local SLEEPS <const> = [[=sleeps
+  local tcmu = require "tcmu"
+  return tcmu.handler {
+    name = "sleeps",
+    open = function(dev) return { store = tcmu.store.memory(dev.size) } end,
+    on = {
+      [0xC1] = function(_, cmd) tcmu.sleep(cmd:u8(1) * 1000) end,
+    },
+  }]]
+
 describe("the deadline of a command", function()
   it("comes just before the kernel's, and cancels the coroutine", function()
     local dev <close> = assert(sim.device(SLEEPER, { cmd_time_out = 30 }))
@@ -182,15 +193,7 @@ describe("the deadline of a command", function()
   end)
 
   it("counts for each command from its own start", function()
-    local dev <close> = assert(sim.device([[=two
-      local tcmu = require "tcmu"
-      return tcmu.handler {
-        name = "two",
-        open = function(dev) return { store = tcmu.store.memory(dev.size) } end,
-        on = {
-          [0xC1] = function(_, cmd) tcmu.sleep(cmd:u8(1) * 1000) end,
-        },
-      }]], { cmd_time_out = 30 }))
+    local dev <close> = assert(sim.device(SLEEPS, { cmd_time_out = 30 }))
     local long = dev:submit(vendor(0xC1, 60))
     dev:cmd(vendor(0xC1, 20))
     local later = dev:submit(vendor(0xC1, 15))
@@ -214,6 +217,28 @@ describe("the deadline of a command", function()
     assert.equal(0, (dev:change("time_out", { cmd_time_out = 10 })))
     dev:wait(dev:submit(vendor(0xC1, 1)))
     assert.equal(9, dev:now())
+  end)
+
+  it("is that of the attribute when the command began", function()
+    local dev <close> = assert(sim.device(SLEEPS, { cmd_time_out = 30 }))
+    local function set(seconds)
+      assert.equal(0, (dev:change("time_out", { cmd_time_out = seconds })))
+    end
+    assert.is.good(dev:cmd(vendor(0xC1, 1)))
+    local early = dev:submit(vendor(0xC1, 60))
+    dev.shard:turn(false)
+    set(0)
+    local free = dev:submit(vendor(0xC1, 28))
+    dev.shard:turn(false)
+    set(10)
+    local short = dev:submit(vendor(0xC1, 60))
+    assert.equal(short, dev:next_done())
+    assert.equal(10, dev:now())
+    assert.equal(free, dev:next_done())
+    assert.is.good(free.result)
+    assert.equal(29, dev:now())
+    assert.equal(early, dev:next_done())
+    assert.equal(30, dev:now())
   end)
 
   it("may be too late for the kernel: the entry is completed all the same",
