@@ -101,6 +101,40 @@ static void break_watches(const struct lock_table *t,
       w->broken = true;
 }
 
+/* Does `w` wait for what `owner` holds, if only by way of others? */
+static bool is_behind(const struct lock_table *t, const struct range_lock *w,
+                      const void *owner)
+{
+  const struct range_lock *x;
+
+  if (w->owner == owner)
+    return false;
+  if (held_against(t, w, owner))
+    return true;
+  for (x = t->in[LOCK_WAITING].first; x; x = x->next)
+    if (x->behind && held_against(t, w, x->owner))
+      return true;
+  for (x = w->prev; x; x = x->prev)
+    if (x->behind && conflict(x, w))
+      return true;
+  return false;
+}
+
+static void mark_behind(const struct lock_table *t, const void *owner)
+{
+  struct range_lock *w;
+  bool more;
+
+  for (w = t->in[LOCK_WAITING].first; w; w = w->next)
+    w->behind = false;
+  do {
+    more = false;
+    for (w = t->in[LOCK_WAITING].first; w; w = w->next)
+      if (!w->behind && is_behind(t, w, owner))
+        w->behind = more = true;
+  } while (more);
+}
+
 bool lock_acquire(struct lock_table *t, struct range_lock *l)
 {
   bool ahead = holds_any(t, l->owner);
@@ -108,11 +142,13 @@ bool lock_acquire(struct lock_table *t, struct range_lock *l)
 
   if (!l->harmless)
     break_watches(t, l);
+  if (ahead)
+    mark_behind(t, l->owner);
   l->blockers = held_against(t, l, NULL);
   for (w = t->in[LOCK_WAITING].first; w; w = w->next) {
     if (!conflict(w, l))
       continue;
-    if (ahead && held_against(t, w, l->owner))
+    if (ahead && w->behind)
       break;                    /* waits for this owner: our place is here */
     l->blockers++;
   }

@@ -4,9 +4,10 @@
  * later one waits, also behind an earlier one that is itself still waiting,
  * so nobody starves.  Locks of one owner never wait for each other, and an
  * owner who asks for more goes before those who already wait for what he
- * holds: waiting behind them would be waiting for himself.  Two owners who
- * wait for each other are not found out.  Intrusive and allocation-free; one
- * thread; every call takes time in proportion to the locks outstanding.
+ * holds, or for one who does: waiting behind them would be waiting for himself.
+ * Two owners who wait for each other are not found out.  Intrusive and
+ * allocation-free; one thread; every call takes time in proportion to the locks
+ * outstanding, but for an owner who asks for more.
  */
 #ifndef LOCK_H
 #define LOCK_H
@@ -26,6 +27,7 @@ struct range_lock {
   struct range_lock *prev, *next;       /* private; zero at first */
   enum lock_state state;
   unsigned blockers;            /* earlier locks in the way */
+  bool behind;                  /* one who asked for more; see lock.c */
 };
 
 /* Knows whether its range may have changed since it was set: it is broken by

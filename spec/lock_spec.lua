@@ -200,6 +200,34 @@ describe("tcmu.lock of a handler", function()
     assert.equal(0.005, dev:now())
   end)
 
+  -- One byte of each write says what it is: "a" asks for block 8 as well.
+  it("does not wait for itself by way of others that wait", function()
+    local dev <close> = assert(sim.device([[=chain
+      local tcmu = require "tcmu"
+      return tcmu.handler {
+        name = "chain",
+        open = function() return {} end,
+        read = function() end,
+        write = function(self, cmd)
+          tcmu.sleep(10)
+          if cmd.data:get(0, 1) == "a" then
+            local _ <close> = tcmu.lock(self, 8 * 512, 512)
+            tcmu.sleep(1)
+          end
+        end,
+      }]]))
+    local handles <const> = {
+      dev:submit(write(0, 1, "a")),
+      dev:submit(write(0, 2, "b")),     -- behind the first
+      dev:submit(write(1, 4, "c")),     -- behind that
+      dev:submit(write(4, 5, "d")),     -- and that, in the way of block 8
+    }
+    for i, ends in ipairs { 0.011, 0.021, 0.031, 0.041 } do
+      assert.is.good(dev:wait(handles[i]))
+      assert.near(ends, dev:now(), 1e-6)
+    end
+  end)
+
   it("refuses a range that is none", function()
     for _, args in ipairs { "-1, 1", "0, -1", "'a', 1", "0" } do
       local dev <close> = device("tcmu.lock(self, " .. args .. ")")
