@@ -279,6 +279,20 @@ describe("a reload", function()
       assert.equal("aawnil", told(dev))
     end)
 
+    it("keeps a global that the file takes away until it is accepted", function()
+      put("on = { [0xC1] = function() return words[1] end }",
+          "words = { 'w' }")
+      local dev = open()
+      local gone <const> = "on = { [0xC1] = function() "
+        .. "return tostring(words) end }"
+      put(gone, "local no = error; words, _G, next, rawset, package = nil; no()")
+      refusal(dev)
+      assert.equal("w", told(dev))
+      put(gone, "words = nil")
+      assert.is_true(dev:reload())
+      assert.equal("nil", told(dev))
+    end)
+
     it("tells the line of a mistake in one", function()
       part "a"
       put(ANSWER, USES)

@@ -8,6 +8,10 @@ local handler = require "tcmu.handler"
 
 local fresh = {}
 
+-- The file may take away even these.
+local globals <const>, loaded <const> = _G, package.loaded
+local next <const>, rawequal <const>, rawset <const> = next, rawequal, rawset
+
 local before                        -- while something is half loaded
 
 local function copy(t)
@@ -19,10 +23,10 @@ end
 --- Loads the file and returns its handler.  Raises what handler.load raises.
 -- Whatever happens, fresh.settle() has to be called next.
 function fresh.load(path)
-  before = { globals = copy(_G), modules = {} }
-  for name in pairs(handler.own) do
-    before.modules[name] = package.loaded[name]
-    package.loaded[name] = nil
+  before = { globals = copy(globals), modules = {} }
+  for name in next, handler.own do
+    before.modules[name] = loaded[name]
+    loaded[name] = nil
   end
   return handler.load(path)
 end
@@ -32,15 +36,22 @@ end
 function fresh.settle()
   if not before then return nil end
   local was <const> = before
-  local new <const> = { globals = {}, modules = {} }
-  for name in pairs(handler.own) do
-    new.modules[name] = package.loaded[name]
-    package.loaded[name] = was.modules[name]
+  local new <const> = { globals = {}, gone = {}, modules = {} }
+  for name in next, handler.own do
+    new.modules[name] = loaded[name]
+    loaded[name] = was.modules[name]
   end
-  for key, value in next, copy(_G) do
+  local is <const> = copy(globals)
+  for key, value in next, is do
     if not rawequal(was.globals[key], value) then
       new.globals[key] = value
-      rawset(_G, key, was.globals[key])
+      rawset(globals, key, was.globals[key])
+    end
+  end
+  for key, value in next, was.globals do
+    if is[key] == nil then
+      new.gone[key] = true
+      rawset(globals, key, value)
     end
   end
   before = nil
@@ -49,8 +60,9 @@ end
 
 --- From now on the state is that of the new handler.
 function fresh.adopt(new)
-  for name in pairs(handler.own) do package.loaded[name] = new.modules[name] end
-  for key, value in next, new.globals do rawset(_G, key, value) end
+  for name in next, handler.own do loaded[name] = new.modules[name] end
+  for key, value in next, new.globals do rawset(globals, key, value) end
+  for key in next, new.gone do rawset(globals, key, nil) end
 end
 
 return fresh
