@@ -212,6 +212,13 @@ describe("tcmu-lua check", function()
     assert.matches("WRITE SAME %(16%)", r.out)
   end)
 
+  it("lists no command for a handler that answers none itself", function()
+    local r = cli.run "check ram"
+    assert.matches("INQUIRY", r.out)
+    assert.not_matches("By the handler", r.out)
+    assert.not_matches("FFh", r.out)
+  end)
+
   it("asks the opened device, which knows more than the table", function()
     local path = cli.handler("later", [[
       open = function(dev)

@@ -80,7 +80,7 @@ end
 function survey.handler(path, depth)
   local h = handler.load(path)
   if depth == "open" then
-    local plain = setmetatable({ on = h.on }, { __index = h })
+    local plain = setmetatable({ on = h.on or {} }, { __index = h })
     h.on = { [ASK] = function(_, cmd)
       local dev = setmetatable({ handler = plain }, { __index = cmd.dev })
       return findings(dev)
