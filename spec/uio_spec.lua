@@ -29,6 +29,13 @@ describe("tcmu.uio", function()
     assert.equal("", found.subtype)
   end)
 
+  it("leaves out the newline that echo has put behind a config", function()
+    local found = uio.parse("tcm-user/0/d/file/path=/x\n")
+    assert.equal("file/path=/x", found.config)
+    assert.equal("path=/x", found.options_text)
+    assert.equal("ram", uio.parse("tcm-user/0/d/ram\n").subtype)
+  end)
+
   it("takes a subtype whole, never a part of it", function()
     assert.equal("ramdisk", uio.parse("tcm-user/0/d/ramdisk/").subtype)
     assert.equal("ram", uio.parse("tcm-user/0/d/ram").subtype)

@@ -28,7 +28,7 @@ function uio.parse(text)
   if not hba then return nil end
 
   local name, config = rest:match("^([^/]+)/(.*)$")
-  config = config or ""
+  config = files.trim(config or "")     -- echo >dev_config adds a newline
   local subtype, options_text = uio.split_config(config)
   return {
     hba = "user_" .. hba,
