@@ -357,6 +357,18 @@ describe("an operation", function()
       end
     end)
 
+    it("is looked up by a config of two lines too", function()
+      dev:close()
+      options.options = ("path=%s/a\nb;create=yes"):format(directory)
+      open("handlers/file.lua", options)
+      local command = make.set_identifying_information { length = 5 }
+      assert.is.good(dev:cmd(command, "shelf"))
+      dev:close "remove"
+      open("handlers/file.lua", options)
+      local r = dev:cmd(make.report_identifying_information { length = 64 })
+      assert.equal("shelf", r.data:sub(5))
+    end)
+
     it("keeps what else is remembered", function()
       local text <const> = "shelf 7"
       local command = make.set_identifying_information { length = #text }

@@ -30,6 +30,9 @@ local function path_of(dev)
   return ("%s/%s_%s"):format(directory, dev.hba, (dev.name:gsub("/", "_")))
 end
 
+-- For which device it is: one line.
+local function owner(dev) return (dev.config:gsub("\n", "\\n")) end
+
 local function load_file(dev)
   local path = path_of(dev)
   local file = path and io.open(path, "rb")
@@ -42,7 +45,7 @@ local function load_file(dev)
              .. "a device that this version knows: what it says is ignored")
     return {}
   end
-  if whose ~= dev.config then return {} end
+  if whose ~= owner(dev) then return {} end
   local values = {}
   for name, number in body:gmatch("\n([%w_]+)=(%-?%d+)") do
     values[name] = math.tointeger(number)
@@ -56,7 +59,7 @@ local function load_file(dev)
 end
 
 local function text_of(dev, values)
-  local lines = { HEAD, dev.config }
+  local lines = { HEAD, owner(dev) }
   for name, value in pairs(values) do
     if math.type(value) == "integer" then
       lines[#lines + 1] = ("%s=%d"):format(name, value)
