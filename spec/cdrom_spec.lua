@@ -63,6 +63,30 @@ describe("a cdrom", function()
                  get(make.read_capacity_10(), 8))
   end)
 
+  it("has the size of its image and no other", function()
+    for _, blocks in ipairs { BLOCKS // 2, 2 * BLOCKS } do
+      local status, why = dev:change("size", { size = blocks * BLOCK,
+                                               force = true })
+      assert.is_true(status < 0)
+      assert.matches("as large as its image", why)
+    end
+    assert.equal(string.pack(">I4I4", BLOCKS - 1, BLOCK),
+                 get(make.read_capacity_10(), 8))
+  end)
+
+  it("takes another size where the handler has no image", function()
+    local read <close> = assert(sim.device([[=reads
+return require("tcmu").handler {
+  name = "reads",
+  device = require "tcmu.cdrom",
+  read = function(_, cmd) cmd.data:fill(1) end,
+}]], { size = 2 * BLOCK, block_size = BLOCK }))
+    assert.equal(0, (read:change("size", { size = 3 * BLOCK })))
+    read:cmd(make.test_unit_ready())
+    assert.equal(string.pack(">I4I4", 2, BLOCK),
+                 read:cmd(make.read_capacity_10()).data)
+  end)
+
   it("reads the image by READ (10), READ (12) and READ CD", function()
     local want = block(17, 1) .. block(18, 1)
     for _, cdb in ipairs {

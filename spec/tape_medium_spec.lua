@@ -142,6 +142,18 @@ describe("a tape", function()
                      scsi.MEDIUM_REMOVAL_PREVENTED)
   end)
 
+  it("is as long as it was made", function()
+    write "one"
+    for _, size in ipairs { drive.SIZE // 2, 2 * drive.SIZE } do
+      local status, why = dev:change("size", { size = size, force = true })
+      assert.is_true(status < 0)
+      assert.matches("the size of a tape cannot change", why)
+    end
+    assert.equal(0, (dev:change("size", { size = drive.SIZE })))
+    rewind()
+    assert.equal("one", read(3).data)
+  end)
+
   it("says that a damaged tape is damaged", function()
     write(("x"):rep(1000))
     rewind()

@@ -71,6 +71,13 @@ local function opened(dev)
   mmc.measure(dev)
 end
 
+-- Only a handler that reads for itself can have more or less to give.
+local function resize(dev)
+  if dev.handler.read then return end
+  error("a disc is as large as its image: eject and load it for the size that "
+        .. "the image has now", 0)
+end
+
 return {
   name = "cdrom",
   about = "a drive with a read-only CD or DVD",
@@ -86,6 +93,7 @@ return {
   },
   mode_header = NO_DESCRIPTOR,
   opened = opened,
+  resize = resize,
   ejected = mmc.ejected,
   loading = mmc.loading,
   -- TEST UNIT READY, READ, READ CAPACITY, SEEK, READ TOC, READ DISC and TRACK

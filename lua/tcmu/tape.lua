@@ -123,6 +123,12 @@ local function opened(dev)
   dev:set { attention = RESET }
 end
 
+-- What was written near the end must not be cut off, nor does a reel know of
+-- another end.
+local function resize()
+  error("the size of a tape cannot change: make another device", 0)
+end
+
 return {
   name = "tape",
   about = "a tape drive",
@@ -138,6 +144,7 @@ return {
   },
   mode_header = header,
   opened = opened,
+  resize = resize,
   ejected = medium.release,
   loading = ssc.loading,
   -- TEST UNIT READY, REWIND, READ, WRITE, WRITE FILEMARKS, SPACE, ERASE,
