@@ -123,6 +123,28 @@ describe("a tape", function()
     assert.equal("one", read(3).data)
   end)
 
+  it("is written by nobody who asked before it was loaded", function()
+    local function submit(text)
+      return dev:submit(make.write_6 { blocks = #text }, text)
+    end
+    local one = submit "one"
+    local unload = dev:submit(make.load_unload { load = 0 })
+    local two = submit "two"
+    local load = dev:submit(make.load_unload { load = 1 })
+    local more = { submit "three", dev:submit(make.rewind()), submit "four" }
+    assert.is.good(dev:wait(one))
+    assert.is.good(dev:wait(unload))
+    assert.has.sense(dev:wait(two), scsi.MEDIUM_NOT_PRESENT_TRAY_OPEN)
+    assert.is.good(dev:wait(load))
+    for _, handle in ipairs(more) do
+      assert.has.sense(dev:wait(handle),
+                       scsi.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED)
+    end
+    dev:cmd(make.test_unit_ready())
+    assert.equal("one", read(3).data)
+    stopped(read(1), BLANK, 0x05, nil, 1)
+  end)
+
   it("stays empty when the file is no tape", function()
     good(make.load_unload { load = 0 })
     local f = assert(io.open(path, "r+b"))

@@ -28,16 +28,24 @@ local OTHER_LENGTH <const> =
   sense.constant.NO_ADDITIONAL_SENSE_INFORMATION:stream { ili = true }
 local UNKNOWN_FORMAT <const> =
   sense.constant.CANNOT_READ_MEDIUM_UNKNOWN_FORMAT
+local CHANGED <const> =
+  sense.constant.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED
 local FORWARD <const>, BACKWARD <const> = 1, -1
 local AT_ONCE <const> = 1 << 20     -- bytes of small blocks that are moved
 
 -- A byte of the device that nothing else locks: what holds it has the tape.
 local TAPE <const> = 1 << 62
 
---- Makes of an answer one that has the tape for itself.
+--- Makes of an answer one that has the tape for itself.  It was meant for the
+-- tape that was there when it came, and while it waits that may be changed: the
+-- unit attention goes to one command alone.
 function ssc.in_turn(answer)
   return function(self, cmd, layout)
+    local dev <const> = cmd.dev
+    local meant <const> = dev.tape
     local _ <close> = require("tcmu").lock(self, TAPE, 1)
+    if dev.not_ready then dev.not_ready(cmd) end
+    if dev.tape ~= meant then error(CHANGED) end
     return answer(self, cmd, layout)
   end
 end
