@@ -2,6 +2,7 @@
 --- many can be open.
 local disk = require "spec.zoned_disk"
 local scsi = require "tcmu.scsi"
+local sim = require "tcmu.sim"
 local zones = require "tcmu.zones"
 
 local make = scsi.cdb
@@ -156,5 +157,92 @@ describe("a zoned disk", function()
     assert.equal(1, report().same)      -- all of one type
     local r = dev:cmd(make.inquiry { evpd = 1, page_code = 0xB6, length = 64 })
     assert.equal("\xFF\xFF\xFF\xFF", r.data:sub(17, 20))
+  end)
+end)
+
+-- It takes a second to give space back, with discard=yes; without, the first
+-- write of zeroes fails.  Vendor command C0h tells in which order that came.
+local LATE <const> = [[=late
+local tcmu = require "tcmu"
+local scsi = require "tcmu.scsi"
+return tcmu.handler {
+  name = "late", device = tcmu.zoned,
+  options = { discard = tcmu.option.boolean { "or write", default = true } },
+  open = function(dev)
+    local self = { disk = tcmu.store.memory(dev.size), notes = {} }
+    local function note(text) table.insert(self.notes, text) end
+    self.note = note
+    self.fails = not dev.options.discard
+    self.zones = tcmu.zoned.layout(dev, {
+      zone_size = 65536, conventional = 0, max_open = 0,
+      state = tcmu.store.memory,
+      discard = dev.options.discard and function(offset, length)
+        tcmu.sleep(1000)
+        self.disk:discard(offset, length)
+        note(("discard %d+%d"):format(offset // 512, length // 512))
+      end or nil,
+    })
+    return self
+  end,
+  read = function(self, cmd, offset) self.disk:read(cmd.data, offset) end,
+  write = function(self, cmd, offset)
+    if self.fails and cmd.data:u8(0) == 0 then
+      self.fails = false
+      error(scsi.WRITE_ERROR)
+    end
+    self.disk:write(cmd.data, offset)
+  end,
+  flush = function(self) self.note "flush" end,
+  on = { [0xC0] = function(self) return table.concat(self.notes, " ") end },
+}]]
+
+describe("a zone whose reset did not come to its end", function()
+  local dev
+
+  local function start(options)
+    dev = assert(sim.device(LATE, { size = 8 << 16, options = options }))
+  end
+  after_each(function() dev:close() end)
+
+  local function reset(of)
+    assert.is.good(dev:cmd(make.write_16 { lba = 0, blocks = 8 },
+                           data("o", 8)))
+    return dev:submit(make.reset_write_pointer(of))
+  end
+
+  -- FINISH ZONE, with what is to be read afterwards.
+  local function finishes(want)
+    assert.is.good(dev:cmd(make.finish_zone { zone_id = 0 }))
+    local r = dev:cmd(make.read_16 { lba = 0, blocks = 9 })
+    assert.is_true(r.data == want)
+  end
+
+  it("has none of its old data when it is finished", function()
+    start()
+    local resetting = reset { zone_id = 0 }
+    dev:cmd(make.inquiry { length = 36 })
+    dev:abort(resetting)
+    dev:wait(resetting)
+    finishes(data("\0", 9))
+  end)
+
+  it("has none of them either where zeroes are written", function()
+    start "discard=no"
+    local resetting = reset { all = 1 }
+    assert.has.sense(dev:wait(resetting), scsi.WRITE_ERROR)
+    finishes(data("\0", 9))
+  end)
+
+  it("keeps what was written since", function()
+    start()
+    local resetting = reset { zone_id = 0 }
+    dev:cmd(make.inquiry { length = 36 })
+    dev:abort(resetting)
+    dev:wait(resetting)
+    assert.is.good(dev:cmd(make.write_16 { lba = 0, blocks = 2 },
+                           data("n", 2)))
+    finishes(data("n", 2) .. data("\0", 7))
+    local notes = dev:cmd("\xC0" .. ("\0"):rep(9)).data
+    assert.matches("discard 2%+126 flush", notes)
   end)
 end)

@@ -83,8 +83,9 @@ local function zone_of(set, cmd, layout)
 end
 
 -- A command that does `verb` to one zone or, with ALL, to those that it fits.
--- `after(set, dev, offset, length)` is called for each when that is on record.
-local function managing(verb, after)
+-- `before(set, dev, list)` is called with their numbers ahead of that, `after`
+-- when it is on record.
+local function managing(verb, before, after)
   return function(self, cmd, layout)
     local dev <const>, set <const> = cmd.dev, self.zones
     local bytes <const> = set.length * dev.block_size
@@ -94,10 +95,10 @@ local function managing(verb, after)
     local _ <close> = core.lock(self, all and 0 or only * bytes,
                                 all and dev.size or bytes)
     local list <const> = all and set:all(verb) or { only }
+    if before then before(set, dev, list) end
     for _, n in ipairs(list) do set[verb](set, n) end
     set.state:save(not dev.write_cache)
-    if not after then return end
-    for _, n in ipairs(list) do after(set, dev, n * bytes, bytes) end
+    if after then after(set, dev, list) end
   end
 end
 
@@ -107,14 +108,30 @@ zone_commands.open = managing "open_zone"
 --- CLOSE ZONE.
 zone_commands.close = managing "close_zone"
 
---- FINISH ZONE.
-zone_commands.finish = managing "finish_zone"
+-- Zones read as zeroes from their write pointers on; true if there was any such
+-- block.
+local function clear(set, dev, list)
+  local found = false
+  for _, n in ipairs(list) do
+    local from <const> = set.pointer[n] * dev.block_size
+    local length <const> = (n + 1) * set.length * dev.block_size - from
+    if length > 0 then
+      found = true
+      if set.discard then set.discard(from, length)
+      else dev:zero(from, length) end
+    end
+  end
+  return found
+end
+
+--- FINISH ZONE.  What is behind the write pointer can be read from now on, and
+-- a reset that did not come to its end has left old data there.
+zone_commands.finish = managing("finish_zone", function(set, dev, list)
+  if clear(set, dev, list) and dev.can.flush then dev:flush(0, dev.size) end
+end)
 
 --- RESET WRITE POINTER: what the zone held gives its space back.
-zone_commands.reset = managing("reset_zone", function(set, dev, offset, length)
-  if set.discard then set.discard(offset, length)
-  else dev:zero(offset, length) end
-end)
+zone_commands.reset = managing("reset_zone", nil, clear)
 
 -- About the device ----------------------------------------------------------
 

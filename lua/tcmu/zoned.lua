@@ -66,8 +66,9 @@ end
 -- tcmu.zoned.layout(dev, { zone_size = bytes, conventional = zones without a
 -- write pointer, max_open = zones or 0 for any number, state = function(size)
 -- -> a store of so many bytes that outlives the device, discard =
--- function(offset, length) or nil }): lays out the zones, as the state has
--- them.  For `open`.  Waits; raises one sentence.
+-- function(offset, length), after which the range reads as zeroes, or nil }):
+-- lays out the zones, as the state has them.  For `open`.  Waits; raises one
+-- sentence.
 local function layout(dev, how)
   local count <const> = dev.size // how.zone_size
   check(dev, how.zone_size, count, how.conventional)
