@@ -189,6 +189,118 @@ describe("a tape", function()
   end)
 end)
 
+describe("a tape that is rewound by a restart", function()
+  local dev
+
+  before_each(function()
+    dev = drive.start()
+    for _, text in ipairs { "one", "two" } do write(text) end
+  end)
+  after_each(drive.clean)
+
+  -- The unit attention goes to somebody who only looks.
+  local function restart()
+    dev:close "remove"
+    dev = open()
+  end
+
+  local function refuses()
+    for _, cdb in ipairs { make.write_6 { blocks = 1 },
+                           make.write_filemarks_6 { filemark_count = 1 },
+                           make.write_filemarks_6(), make.erase_6() } do
+      local data = cdb:byte(1) == 0x0A and "x" or { data_in = 0 }
+      assert.has.sense(dev:cmd(cdb, data),
+                       scsi.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED)
+    end
+  end
+
+  it("is not written by who may not know of it", function()
+    restart()
+    refuses()
+    refuses()
+    assert.equal("one", read(3).data)
+    assert.is.good(space(0, 1))
+    refuses()
+    rewind()
+    assert.equal("onetwo", read(3).data .. read(3).data)
+  end)
+
+  it("is written by who has found the place", function()
+    local function end_of_data() return space(3, 0) end
+    for find, objects in pairs {
+      [end_of_data] = 3, [rewind] = 1,
+      [function() good(make.locate_10 { logical_object_identifier = 1 }) end]
+        = 2,
+      [function() good(make.load_unload { load = 1 }) end] = 1,
+    } do
+      good(make.locate_10 { logical_object_identifier = 0 })
+      for _, text in ipairs { "one", "two" } do write(text) end
+      restart()
+      refuses()
+      find()
+      write "new"
+      assert.equal(objects, (position()))
+    end
+  end)
+
+  it("is written at once if it was at its start before", function()
+    rewind()
+    restart()
+    write "new"
+    good(make.load_unload { load = 0 })
+    restart()
+    write "newer"
+  end)
+
+  it("is written at once if there is nothing on it", function()
+    rewind()
+    good(make.erase_6())
+    stopped(read(3), BLANK, 0x05, nil, 3)
+    restart()
+    write "new"
+  end)
+
+  it("is not written if it had only been read or spaced over", function()
+    for _, move in ipairs { function() return space(3, 0) end,
+                            function() return read(3) end } do
+      rewind()
+      assert.is.good(move())
+      restart()
+      refuses()
+    end
+    rewind()
+    assert.equal("onetwo", read(3).data .. read(3).data)
+  end)
+end)
+
+describe("a tape whose disk takes no writes any more", function()
+  it("can still be read", function()
+    local dev <close> = assert(sim.device([[=once
+local tcmu = require "tcmu"
+local scsi = require "tcmu.scsi"
+return tcmu.handler {
+  name = "once",
+  device = require "tcmu.tape",
+  open = function(dev) return { kept = tcmu.store.memory(dev.size) } end,
+  read = function(self, cmd, offset) self.kept:read(cmd.data, offset) end,
+  write = function(self, cmd, offset)
+    if self.fails then error(scsi.WRITE_ERROR) end
+    self.kept:write(cmd.data, offset)
+  end,
+  on = { [0xC1] = function(self) self.fails = true end },
+}]], { size = 1 << 20 }))
+    dev:cmd(make.test_unit_ready())
+    assert.is.good(dev:cmd(make.write_6 { blocks = 3 }, "one"))
+    assert.is.good(dev:cmd(make.rewind()))
+    assert.is.good(dev:cmd("\xC1\0\0\0\0\0"))
+    local r = dev:cmd(make.read_6 { blocks = 3 }, { data_in = 3 })
+    assert.equal("one", r.data)
+    assert.is.good(dev:cmd(make.rewind()))
+    assert.has.sense(dev:cmd(make.write_6 { blocks = 3 }, "two"),
+                     scsi.WRITE_ERROR)
+  end)
+end)
+
 describe("a tape whose disk fails once to flush", function()
   it("flushes again before it says that filemarks are stable", function()
     local dev <close> = assert(sim.device([[=fails

@@ -1,7 +1,8 @@
 --- A tape in one file: where records, filemarks and the end of data are.
 --
--- The file begins with a label of 512 bytes, "tcmu-lua tape 1\n" and zeroes.
--- Then objects follow each other without a gap, numbers being big-endian:
+-- The file begins with a label of 512 bytes: "tcmu-lua tape 1\n", a byte that is
+-- 1 while the tape has left its start since it was rewound, and zeroes.  Objects
+-- follow each other without a gap, numbers being big-endian:
 --   record        4 bytes length (1 to FFFFFFh), the data, the length again
 --   filemark      4 bytes of 0
 --   end of data   4 bytes FFFFFFFFh; what comes after it means nothing
@@ -17,6 +18,7 @@ local Reel = {}
 Reel.__index = Reel
 
 local LABEL <const> = "tcmu-lua tape 1\n"
+local LEFT_AT <const> = #LABEL     -- where the label has that byte
 local START <const> = 512
 local WORD <const> = 4
 local END <const> = 0xFFFFFFFF
@@ -35,15 +37,23 @@ reel.END = END
 
 local function word(n) return string.pack(">I4", n) end
 
+local function writable(dev) return dev.can.write and not dev.read_only end
+
+-- Where a rewind ends.
+local function to_start(self) self.at, self.number, self.file = START, 0, 0 end
+
 --- The reel of a device, rewound; a file of zeroes becomes an empty tape.
 -- Raises a sentence if the file is something else.  Waits.
+--
+-- `lost` is true if the tape was elsewhere before, which whoever had it there
+-- may not know: until he finds a place nothing is to be written.
 function reel.open(dev)
   local r = setmetatable({
     dev = dev, word = core.buffer(WORD),
     late_at = dev.size - math.min(EARLY, dev.size // 8),
     full_at = dev.size - FOR_MARKS - WORD,
   }, Reel)
-  r:rewind()
+  to_start(r)
   if dev.size < 16 * FOR_MARKS then
     error(("a tape of %d bytes is too small: it needs %d at least"):format(
           dev.size, 16 * FOR_MARKS), 0)
@@ -51,12 +61,16 @@ function reel.open(dev)
   local label = core.buffer(START)
   dev:read(label, 0)
   local text = label:get()
-  if text:sub(1, #LABEL) == LABEL then return r end
+  if text:sub(1, #LABEL) == LABEL then
+    r.left = text:byte(LEFT_AT + 1) == 1
+    r.lost = r.left and writable(dev) and r:word_at(START) ~= END
+    return r
+  end
   if text:find("[^\0]") then
     error("the file is no tape of this handler: give the name of a new file, "
           .. "or empty this one", 0)
   end
-  if not dev.can.write or dev.read_only then
+  if not writable(dev) then
     error("an empty file cannot be a tape that is read only: serve it with "
           .. "mode=rw once", 0)
   end
@@ -66,10 +80,24 @@ function reel.open(dev)
   return r
 end
 
---- Where it is: bytes from the start of the file (at), objects and filemarks
--- from the start of the tape (number, file).
+-- Notes in the label whether the tape has left its start.
+local function note(self, left)
+  local dev <const> = self.dev
+  if self.left == left or not writable(dev) then return end
+  local mark = core.buffer(1)
+  mark:set8(0, left and 1 or 0)
+  self.left = nil                   -- unknown if that fails
+  dev:write(mark, LEFT_AT, false)
+  self.left = left
+end
+
+--- Goes to the start, from where it goes on: bytes from the start of the file
+-- (at), objects and filemarks from the start of the tape (number, file).  The
+-- place is known from now on.  Waits.
 function Reel:rewind()
-  self.at, self.number, self.file = START, 0, 0
+  to_start(self)
+  self.lost = false
+  pcall(note, self, false)          -- or it counts as lost after a restart
 end
 
 function Reel:at_start() return self.at == START end
@@ -109,8 +137,9 @@ local function span(length)
   return length == reel.MARK and WORD or length + 2 * WORD
 end
 
---- Moves over the object of this length that is ahead.  Does not wait.
+--- Moves over the object of this length that is ahead.  May wait.
 function Reel:forward(length)
+  pcall(note, self, true)           -- a tape can be read whatever becomes of it
   self.at = self.at + span(length)
   self.number = self.number + 1
   if length == reel.MARK then self.file = self.file + 1 end
@@ -143,7 +172,8 @@ function Reel:read_like(data, to, length, n)
   return n
 end
 
--- `image` is what is to be here, and ends with the end of data.
+-- `image` is what is to be here, and ends with the end of data.  Who moves on
+-- behind it has noted that first.
 local function put(self, image)
   self.dev:write(image, self.at, false)
   self.dirty = true
@@ -166,6 +196,7 @@ function Reel:write(data, from, length, n)
     at = at + length + 2 * WORD
   end
   image:put(at, word(END))
+  note(self, true)
   put(self, image)
   for _ = 1, n do self:forward(length) end
 end
@@ -178,6 +209,7 @@ function Reel:mark(n)
     local some = math.min(left, MARKS_AT_ONCE)
     local image = core.buffer((some + 1) * WORD)
     image:put(some * WORD, word(END))
+    note(self, true)
     put(self, image)
     self.at = self.at + some * WORD
     self.number, self.file = self.number + some, self.file + some

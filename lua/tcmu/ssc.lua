@@ -30,6 +30,8 @@ local UNKNOWN_FORMAT <const> =
   sense.constant.CANNOT_READ_MEDIUM_UNKNOWN_FORMAT
 local CHANGED <const> =
   sense.constant.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED
+local RESET <const> =
+  sense.constant.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
 local FORWARD <const>, BACKWARD <const> = 1, -1
 local AT_ONCE <const> = 1 << 20     -- bytes of small blocks that are moved
 
@@ -131,11 +133,18 @@ end
 
 -- WRITE ---------------------------------------------------------------------
 
+-- That the tape is rewound is told once, perhaps to somebody else: each write
+-- tells it again until the initiator has found its place.
+local function check_writable(dev)
+  extent.check_writable(dev)
+  if dev.tape.lost then error(RESET) end
+end
+
 --- WRITE (6).  Near the end of the tape it still writes, but says so; blocks
 -- that do not fit are told in INFORMATION.
 function ssc.write(_, cmd, layout)
   local tape <const> = cmd.dev.tape
-  extent.check_writable(cmd.dev)
+  check_writable(cmd.dev)
   local n, size, fixed = amount(cmd, layout, tape)
   if #cmd.data < n * size then guard.refuse(layout, "transfer_length") end
   if n == 0 then return end
@@ -153,7 +162,7 @@ end
 --- WRITE FILEMARKS (6): unless IMMED, all is on stable storage.
 function ssc.write_filemarks(_, cmd, layout)
   local tape <const> = cmd.dev.tape
-  extent.check_writable(cmd.dev)
+  check_writable(cmd.dev)
   local n <const> = guard.field(cmd, layout, "filemark_count")
   local done <const> = tape:mark(n)
   if guard.field(cmd, layout, "immed") == 0 then tape:sync() end
@@ -165,7 +174,7 @@ end
 -- given back.
 function ssc.erase(_, cmd, layout)
   local dev <const>, tape <const> = cmd.dev, cmd.dev.tape
-  extent.check_writable(dev)
+  check_writable(dev)
   tape:erase()
   if guard.field(cmd, layout, "long") == 1 and dev.can.unmap then
     local from <const> = tape.at + 4096 - tape.at % 4096
@@ -226,6 +235,7 @@ end
 
 space[3] = function(tape)
   while step(tape, FORWARD) do end
+  tape.lost = false
 end
 
 --- SPACE (6).
@@ -253,6 +263,7 @@ function ssc.locate(_, cmd, layout)
   while tape.number < goal do
     if not step(tape, FORWARD) then error(END_OF_DATA) end
   end
+  tape.lost = false
 end
 
 local function place(tape)
@@ -287,6 +298,12 @@ function ssc.load_unload(self, cmd, layout)
     medium.load(self, dev)
     dev.tape:rewind()
   end
+end
+
+--- kind.ejected: the tape leaves the drive rewound.
+function ssc.ejected(self, dev)
+  dev.tape:rewind()
+  medium.release(self, dev)
 end
 
 --- kind.loading: the tape is what the handler's `reload` gives.

@@ -6,6 +6,7 @@
 -- write cache: without it every WRITE is on stable storage when it is
 -- answered.  See tcmu.disk for what a kind is.
 
+local core = require "tcmu.core"
 local guard = require "tcmu.guard"
 local medium = require "tcmu.medium"
 local mode = require "tcmu.mode"
@@ -119,7 +120,12 @@ local function opened(dev)
   dev:set { write_cache = dev.can.flush }
   dev.tape = reel.open(dev)
   dev.tape.block_size = 0
-  -- The tape is rewound now: who was in the midst of it must not write on.
+  if dev.tape.lost then
+    core.log("warning", dev.hba .. "/" .. dev.name, "the tape was not at its "
+             .. "start when it was last served, and is now: nothing is written "
+             .. "before a rewind, a locate or a space to the end of data")
+  end
+  -- Who was in the midst of it must not write on.
   dev:set { attention = RESET }
 end
 
@@ -145,7 +151,7 @@ return {
   mode_header = header,
   opened = opened,
   resize = resize,
-  ejected = medium.release,
+  ejected = ssc.ejected,
   loading = ssc.loading,
   -- TEST UNIT READY, REWIND, READ, WRITE, WRITE FILEMARKS, SPACE, ERASE,
   -- LOCATE, READ POSITION, REPORT DENSITY SUPPORT.
