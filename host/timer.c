@@ -118,8 +118,9 @@ uint64_t timers_now(const struct timers *ts)
 
 int timer_start(struct timers *ts, struct timer *t, uint64_t after)
 {
-  /* the loop's time may be old by now, and a sleep must not be short */
-  uint64_t now = ts->is_virtual ? ts->now : uv_hrtime();
+  /* the loop's time may be old by now, and a sleep must not be short; but what
+   * only lets others go first need not wait for the next millisecond */
+  uint64_t now = ts->is_virtual || !after ? timers_now(ts) : uv_hrtime();
 
   timer_stop(ts, t);
   if (ts->count + 1 >= ts->room) {

@@ -42,9 +42,10 @@ void timers_close(struct timers *ts);
 uint64_t timers_now(const struct timers *ts);
 
 /* Arms `t` to fire `after` ns from now, never earlier, up to 2 ms later (libuv
- * counts in milliseconds); arming again moves it.  Timers fire in the order in
- * which they are due, those due together in the order of arming; each may
- * start and stop any timer, and free its own.  Returns 0 or -ENOMEM. */
+ * counts in milliseconds), or with 0 in the next turn of the loop; arming again
+ * moves it.  Timers fire in the order in which they are due, those due together
+ * in the order of arming; each may start and stop any timer, and free its own.
+ * Returns 0 or -ENOMEM. */
 int timer_start(struct timers *ts, struct timer *t, uint64_t after);
 
 /* Disarms; harmless on a timer that is not armed. */

@@ -176,6 +176,7 @@ local function within(source, from, to, length, chunk_size)
     local buffer = core.buffer(math.min(chunk_size, length - at))
     source.read(buffer, from + at)
     source.write(buffer, to + at)
+    core.sleep(0)               -- neither of both has to have waited
   end
 end
 

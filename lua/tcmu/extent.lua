@@ -4,6 +4,7 @@
 -- Checks that READ, WRITE and all commands like them share, so that every
 -- limit is enforced in one way.  Numbers are unsigned: an LBA may have 64 bits.
 
+local core = require "tcmu.core"
 local guard = require "tcmu.guard"
 local limits = require "tcmu.limits"
 local sense = require "tcmu.sense"
@@ -83,7 +84,8 @@ function extent.data_out(cmd, length)
 end
 
 --- for offset, n in extent.chunks(dev, offset, length): walks over a range in
--- parts of at most a MiB and of MAXIMUM TRANSFER LENGTH.
+-- parts of at most a MiB and of MAXIMUM TRANSFER LENGTH.  Lets others go first
+-- between two of them, for what is done to each may never wait.
 function extent.chunks(dev, offset, length)
   local most <const> = math.min(CHUNK, limits.of(dev).transfer * dev.block_size)
   local step <const> = math.max(dev.block_size, most - most % dev.block_size)
@@ -91,6 +93,7 @@ function extent.chunks(dev, offset, length)
   return function()
     at = at + step
     if at >= finish then return nil end
+    if at > offset then core.sleep(0) end
     return at, math.min(step, finish - at)
   end
 end
