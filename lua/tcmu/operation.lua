@@ -180,6 +180,14 @@ end
 -- A task of its own.  `waiting` has who waits for it to have begun for good,
 -- and who for its end; `before` is the operation whose place it takes.
 local function perform(dev, job, waiting, before)
+  local over = false
+  -- However the task ends: pcall does not catch what the watchdog stops.
+  local _ <close> = setmetatable({}, { __close = function()
+    if not over then job.failed = 1 end
+    job.begun = true
+    wake_all(waiting.begun)
+    wake_all(waiting.ended)
+  end })
   if not job.resumed then
     local ok, why = pcall(remember, dev, job)
     if not ok then
@@ -202,7 +210,7 @@ local function perform(dev, job, waiting, before)
           KINDS[job.kind].name, job.done, job.total, tostring(why))
     end
   end
-  wake_all(waiting.ended)
+  over = true
 end
 
 local function begin(dev, job)
