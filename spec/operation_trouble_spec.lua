@@ -33,6 +33,84 @@ describe("an operation", function()
   end
   after_each(function() if dev then dev:close() end end)
 
+  local function overwrite(pattern, fields)
+    local list = string.pack(">BxI2", 1, #pattern) .. pattern
+    fields = fields or {}
+    fields.length = #list
+    return dev:submit(make.sanitize_overwrite(fields), list)
+  end
+
+  local function read(lba)
+    return dev:cmd(make.read_10 { lba = lba, blocks = 1 })
+  end
+
+  local function finish()
+    dev:run(function() return false end)
+  end
+
+  describe("that is remembered", function()
+    local directory
+
+    before_each(function()
+      directory = os.tmpname()
+      os.remove(directory)
+      assert(os.execute("mkdir " .. directory))
+    end)
+    after_each(function() os.execute("rm -rf " .. directory) end)
+
+    local function kept(name)
+      local f <close> = assert(io.open(directory .. "/sim_disk"))
+      return math.tointeger(f:read("a"):match("operation_" .. name .. "=(%d+)"))
+    end
+
+    -- A disk of which one byte for each MiB is kept, in a cache first.  C1h is
+    -- a loss of power.
+    local CACHED <const> = [[=cached
+local tcmu = require "tcmu"
+stable, cache = stable or {}, cache or {}
+local function flush()
+  for at, byte in pairs(cache) do stable[at] = byte end
+  cache = {}
+end
+return tcmu.handler { name = "cached",
+  open = function() return {} end,
+  read = function(_, cmd, offset, length)
+    local at <const> = offset >> 20
+    cmd.data:put(0, (cache[at] or stable[at] or "o"):rep(length))
+  end,
+  write = function(_, cmd, offset)
+    cache[offset >> 20] = cmd.data:get(0, 1)
+  end,
+  flush = flush,
+  on = { [0xC1] = function() cache = {} end },
+}
+]]
+
+    it("goes on after a loss of power from where all is on the medium",
+    function()
+      local host <close> = sim.host()
+      local options <const> = { name = "disk", state_dir = directory,
+                                size = 600 << 20 }
+      dev = assert(host:device(CACHED, options))
+      -- What the handler has in common stays as long as one device.
+      local other <const> = assert(host:device(CACHED, { size = 1 << 20 }))
+      local function lose_power()
+        assert.is.good(other:cmd("\xC1" .. ("\0"):rep(9)))
+      end
+      assert.is.good(dev:wait(overwrite("x", { immed = true })))
+      dev:run(function() return kept "done" > 0 end)
+      lose_power()
+      dev:close "remove"
+      lose_power()
+      dev = assert(host:device(CACHED, options))
+      finish()
+      assert.is.good(dev:cmd(make.test_unit_ready()))
+      for mib = 0, 599 do
+        assert.equal("x", read(mib << 11).data:sub(1, 1))
+      end
+    end)
+  end)
+
   describe("whose task the watchdog stops", function()
     setup(function() core.budget(50) end)
     teardown(function() core.budget(2000) end)

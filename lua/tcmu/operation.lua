@@ -163,13 +163,15 @@ local function log(dev, level, text, ...)
   core.log(level, dev.hba .. "/" .. dev.name, text:format(...))
 end
 
--- Does the work and notes how far it is.  Raises.
+-- Does the work and notes how far it is: what a note says is done is on stable
+-- storage, or the operation has failed.  Raises.
 local function carry_out(dev, job)
   local kept = job.done
   work[job.how](dev, job, function(done)
     job.done = done
     if done - kept >= KEEP_STEP then
       kept = done
+      if dev.can.flush then dev:flush(0, dev.size) end
       pcall(remember, dev, job)     -- or a restart goes on from further back
     end
     core.sleep(PAUSE)
