@@ -1,11 +1,11 @@
--- How control starts among devices that others have left, and how it stops.
+-- How control starts among devices that others have left.
 local jobs = require "tcmu.jobs"
 local recovery = require "tcmu.recovery"
 local stage = require "spec.stage"
 local tree = require "spec.tree"
 local uv = require "luv"
 
-local EAGAIN <const>, EINVAL <const>, ESHUTDOWN <const> = 11, 22, 108
+local EAGAIN <const>, EINVAL <const> = 11, 22
 
 local event <const>, pass <const>, settle <const> = stage.event, stage.pass,
   stage.settle
@@ -131,59 +131,6 @@ describe("tcmu.control", function()
       jobs.start(s.held.log, recovery.answer, s.held)
       assert.equal("", tree.read(s.root .. "/parameters/reset_netlink"))
       assert.is_true(s:logged "hangs in rmdir")
-    end)
-  end)
-
-  describe("stopping", function()
-    before_each(function() s:serve() end)
-
-    local function stop()
-      local blocked, clean
-      jobs.start(s.held.log, function() blocked, clean = s.held:stop() end)
-      settle(function() return blocked end)
-      return blocked, clean
-    end
-
-    it("blocks the devices before the shards finish", function()
-      local state
-      s.answers.stop = false
-      local send = s.pool.send
-      s.pool.send = function(...)
-        state = tree.read(s:path "action/block_dev")
-        send(...)
-        s.held:message { device = s.sent[1].device, verb = "stop", status = 0 }
-      end
-      finally(function() s.pool.send = send end)
-      local blocked, clean = stop()
-      assert.equal("1", state)
-      assert.equal(1, blocked)
-      assert.is_true(clean)
-    end)
-
-    it("says so when a shard does not come to an end", function()
-      s.answers.stop = false
-      local _, clean = stop()
-      assert.is_false(clean)
-      assert.is_true(s:logged "did not 'stop'")
-    end)
-
-    it("refuses new devices, and does not touch configfs of one that goes",
-       function()
-      s.answers.stop = false
-      local e = event("removed", "d", "ram/", 0)
-      s.answers.remove = false
-      s:take(e)
-      local over = false
-      jobs.start(s.held.log, function()
-        s.held:stop()
-        over = true
-      end)
-      assert.equal("unblocked\n", tree.read(s:path "action/block_dev"))
-      s:backstore("new", "ram/", 1)
-      local added = s:take(event("added", "new", "ram/", 1))
-      settle(function() return over and #s.replies == 2 end)
-      assert.same({ added, -ESHUTDOWN }, s.replies[1])
-      assert.same({ e, 0 }, s.replies[2])
     end)
   end)
 end)

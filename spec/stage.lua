@@ -8,17 +8,20 @@ local tree = require "spec.tree"
 local uv = require "luv"
 local assert = require "luassert"
 
+local EBUSY <const>, EINVAL <const> = 16, 22
+local OPEN <const> = io.open
+
 local stage = {}
 stage.__index = stage
 
 --- Sets one up: `held` as control has it, below the directory `root`, with what
 -- the kernel was answered (`replies`: { event, status }) and what shards were
 -- told (`sent`).  `answers[verb]` is what the shards say, { status, why }, or
--- false for silence.
+-- false for silence.  The enable of devices in `enabling` is not over.
 function stage.make()
   local s = setmetatable({
     root = tree.make { ["proc/net/netlink"] = "" },
-    replies = {}, sent = {}, answers = {}, lines = {},
+    replies = {}, sent = {}, answers = {}, lines = {}, enabling = {},
   }, stage)
 
   s.pool = { count = function() return 2 end }
@@ -44,7 +47,7 @@ function stage.make()
     log = function(level, who, text)
       s.lines[#s.lines + 1] = ("%s %s: %s"):format(level, who, text)
     end,
-    io = files,
+    io = s:kernel_files(),
     handlers = { ram = "/handlers/ram.lua", file = "/handlers/file.lua" },
     limits = { answer = 60, patience = 60, stop = 200 },
     roots = {
@@ -55,7 +58,30 @@ function stage.make()
   return s
 end
 
+-- Real files, but that the kernel refuses an action before the enable is over.
+function stage:kernel_files()
+  local function write(path, text)
+    local name = path:match "/([^/]+)/action/"
+    if name and self.enabling[name] then
+      return nil, path .. ": Invalid argument", EINVAL
+    end
+    return files.write(path, text)
+  end
+  return setmetatable({ write = write }, { __index = files })
+end
+
+--- Somebody has /dev/uioN open for the next so many looks.
+function stage:hold(minor, looks)
+  local path <const> = ("%s/dev/uio%d"):format(self.root, minor)
+  rawset(io, "open", function(name, ...)
+    if name ~= path or looks == 0 then return OPEN(name, ...) end
+    looks = looks - 1
+    return nil, path .. ": Device or resource busy", EBUSY
+  end)
+end
+
 function stage:clean()
+  rawset(io, "open", OPEN)
   for _, record in pairs(self.held.by_id) do self.held:forget(record) end
   uv.run()
   tree.remove(self.root)
@@ -126,6 +152,16 @@ end
 function stage:take(e)
   jobs.start(self.held.log, events.take, self.held, e)
   return e
+end
+
+--- Control stops, in a job.
+-- @return a table that has got { blocked, clean } when that is over
+function stage:stop()
+  local over = {}
+  jobs.start(self.held.log, function()
+    over.blocked, over.clean = self.held:stop()
+  end)
+  return over
 end
 
 --- Control serves one device "d", and nothing has been said or sent since.

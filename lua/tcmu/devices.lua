@@ -30,7 +30,8 @@ local LIMITS <const> = {
   patience = 5000,
 }
 
-local STEP <const> = 50         -- between looks at a busy device
+local STEP <const> = 50         -- between looks at what is not ready yet
+local LOOKS <const> = 20        -- at a device whose enable is about to end
 
 local devices = {}
 
@@ -223,6 +224,7 @@ local function prepare(self, record)
     self:forget(record)
     return false
   end
+  record.blocked = ok
   if ok then ok, why = record.configfs:reset_ring() end
   return ok, why
 end
@@ -230,12 +232,14 @@ end
 -- In a job of the record.
 local function recover(self, record)
   local ready, why = prepare(self, record)
+  if self.stopping then return end      -- it is blocked, as all are now
   if ready then
     local status, message = self:attach(record)
     ready, why = status == 0, message
   end
   if ready and not self.stopping then
     ready, why = record.configfs:unblock()
+    record.blocked = not ready
   end
   if ready then
     self.log("info", record.who, "taken over from before")
@@ -272,11 +276,25 @@ function Devices:recover(found)
   end)
 end
 
+-- EINVAL: its enable has been answered, but is not over yet.
+local function block(record)
+  for _ = 1, LOOKS do
+    local ok, _, code = record.configfs:block()
+    record.blocked = ok
+    if code ~= EINVAL or record.gone then return end
+    jobs.sleep(STEP)
+  end
+end
+
 -- In a job of the record.  True if nothing of the device is in flight now.
 local function stop_one(self, record)
   local idle = record.state ~= "serving" and record.state ~= "parked"
   local status, why = 0, nil
-  if not idle then status, why = self:ask(record, "stop", {}) end
+  if not idle then
+    block(record)               -- again: it may have been let in meanwhile
+    if record.gone then return true end
+    status, why = self:ask(record, "stop", {})
+  end
   if record.gone then return true end
   if status ~= 0 then self.log("error", record.who, why or "did not stop") end
   record.state = "stopped"
@@ -287,12 +305,13 @@ end
 -- @return how many devices are blocked now, and whether all came to an end
 function Devices:stop()
   self.stopping = true
-  local all, blocked = {}, 0
+  local all = {}
   for _, record in pairs(self.by_id) do all[#all + 1] = record end
   for _, record in ipairs(all) do
     if record.watch then record.watch:stop() end
-    if not record.gone and record.configfs:block() then
-      blocked = blocked + 1
+    -- A new one that no shard has may yet turn out to be somebody else's.
+    if not record.gone and (record.shard or record.state ~= "adding") then
+      record.blocked = record.configfs:block()
     end
   end
 
@@ -307,6 +326,10 @@ function Devices:stop()
       end)
     end
   end)
+  local blocked = 0
+  for _, record in pairs(self.by_id) do
+    if record.blocked then blocked = blocked + 1 end
+  end
   return blocked, ended == true
 end
 

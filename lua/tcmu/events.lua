@@ -63,6 +63,12 @@ end
 local function attach(held, record)
   if held.stopping then return -ESHUTDOWN, STOPPING end
   local status, why = held:attach(record)
+  if status == 0 and held.stopping and record.replies then
+    -- It could not be blocked, which takes an enable that is over.
+    record.state = "adding"
+    held:ask(record, "remove", {})
+    status, why = -ESHUTDOWN, STOPPING
+  end
   if status == 0 then return 0 end
 
   -- The kernel takes a device whose file is open while enable fails for open
@@ -83,10 +89,13 @@ local function added(held, found, event)
     end
     held:forget(stale)
   end
-  if held:wait_free(found) == false then return leave(held, found) end
 
   local record = held:remember(found)
   record.jobs:submit(function()
+    if held:wait_free(record) == false then
+      leave(held, record)
+      return held:forget(record)
+    end
     local supported = record.configfs:number("attrib/nl_reply_supported")
     record.replies = (supported or 1) > 0
     local status = answer(held, record, event, function()
