@@ -8,6 +8,7 @@ local luns = require "tcmu.luns"
 local port_groups = require "tcmu.port_groups"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
+local stage = require "spec.stage"
 local tree = require "spec.tree"
 local uv = require "luv"
 
@@ -244,14 +245,25 @@ end)
 describe("LUNs", function()
   local root, seen, watched
 
-  local function start()
+  local function start(io)
     jobs.start(function(_, _, text) error(text) end, function()
       watched = luns.start {
-        root = root, io = files,
+        root = root, io = io or files,
         log = function(_, _, text) seen[#seen + 1] = text end,
         changed = function(device) seen[#seen + 1] = device end,
       }
     end)
+  end
+
+  local function watches()
+    local all = {}
+    uv.walk(function(handle)
+      if uv.handle_get_type(handle) == "fs_event" and
+         not uv.is_closing(handle) then
+        table.insert(all, handle)
+      end
+    end)
+    return all
   end
 
   -- Turns the loop until this has been told, and nothing else.
@@ -273,10 +285,11 @@ describe("LUNs", function()
 
   before_each(function()
     root = tree.make { ["core/user_0/d/"] = "", ["version"] = "" }
-    seen = {}
+    seen, watched = {}, nil
   end)
   after_each(function()
     if watched then watched:stop() end
+    for _, left in ipairs(watches()) do left:close() end
     uv.run()
     tree.remove(root)
   end)
@@ -335,5 +348,79 @@ describe("LUNs", function()
     told "user_0/d"
     link("loopback/naa.1/tpgt_1/lun/lun_0", "user_0/d")
     told "user_0/d"
+  end)
+
+  describe("that are looked at slowly", function()
+    local held                          -- what lets each look answer
+
+    -- As threads do it: answers come when, and in the order, that they like.
+    local function slow(verb)
+      held = {}
+      local io <const> = { list = files.list, links = files.links }
+      io[verb] = function(path)
+        local before <const> = files[verb](path)
+        if not held then return before end
+        jobs.wait(20000, function(wake) table.insert(held, wake) end)
+        return verb == "list" and files.list(path) or before
+      end
+      return io
+    end
+
+    after_each(function()
+      local rest <const> = held or {}
+      held = nil
+      for _, answer in ipairs(rest) do answer() end
+    end)
+
+    local function looks(n)
+      stage.settle(function() return #held == n end)
+    end
+
+    it("are seen to go though an old answer came after a new one", function()
+      tree.add(root, { ["iscsi/n/tpgt_1/lun/lun_0/"] = "" })
+      start(slow "links")
+      link("iscsi/n/tpgt_1/lun/lun_0", "user_0/d")
+      looks(2)
+      held[2]()
+      told "user_0/d"
+      held[1]()
+      told()
+      os.remove(root .. "/iscsi/n/tpgt_1/lun/lun_0/x")
+      looks(3)
+      held[3]()
+      told "user_0/d"
+    end)
+
+    it("are seen to have gone while they were looked at", function()
+      link("iscsi/n/tpgt_1/lun/lun_0", "user_0/d")
+      start(slow "links")
+      os.execute("rm -r " .. root .. "/iscsi")
+      stage.settle(function() return #watches() == 1 end)
+      held[1]()
+      told "user_0/d"
+    end)
+
+    it("are watched once, and no more when they have gone", function()
+      local io <const> = slow "list"
+      tree.add(root, { ["iscsi/"] = "" })
+      start(io)
+      held[1]()
+      looks(2)
+      held[2]()
+      stage.settle(function() return watched end)
+      local before <const> = #watches()
+      tree.add(root, { ["iscsi/n/"] = "" })
+      looks(3)
+      tree.add(root, { ["iscsi/n/tpgt_1/lun/"] = "" })
+      looks(4)
+      held[3]()                         -- has tpgt_1 too, by now
+      local last <const> = held
+      held = nil
+      for i = 4, #last do last[i]() end
+      link("iscsi/n/tpgt_1/lun/lun_0", "user_0/d")
+      told "user_0/d"
+      os.execute("rm -r " .. root .. "/iscsi/n")
+      stage.settle(function() return #watches() == before end)
+    end)
   end)
 end)

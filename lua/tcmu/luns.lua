@@ -38,12 +38,18 @@ local function device_of(self, path)
   end
 end
 
--- Says of a LUN which device it stands on, and on which it stood.
+-- Says of a LUN which device it stands on, and on which it stood.  Answers may
+-- come in another order than they were asked for.
 local function look(self, node)
-  local before = node.device
-  node.device = device_of(self, node.path)
-  if before and before ~= node.device then self.changed(before) end
-  if node.device then self.changed(node.device) end
+  local number <const> = node.looks + 1
+  node.looks = number
+  local device <const> = device_of(self, node.path)
+  if number > node.answered then
+    local before <const> = node.device
+    node.answered, node.device = number, device
+    if before and before ~= device then self.changed(before) end
+  end
+  if device then self.changed(device) end
 end
 
 local function forget(self, node)
@@ -54,7 +60,7 @@ local function forget(self, node)
   if node.device then self.changed(node.device) end
 end
 
-local open
+local open, look_through
 
 local function open_child(self, node, name)
   local level <const> = LEVELS[node.depth]
@@ -63,7 +69,9 @@ local function open_child(self, node, name)
     node.children[name] = nil
   end
   if name:find(level.entries) and not (level.but and level.but[name]) then
-    node.children[name] = open(self, node.path .. "/" .. name, node.depth + 1)
+    local child <const> = open(self, node.path .. "/" .. name, node.depth + 1)
+    node.children[name] = child
+    if child then look_through(self, child) end
   end
 end
 
@@ -93,11 +101,12 @@ local function renumbered(self, node)
   end
 end
 
--- In a job.  nil if there is nothing to watch.
+-- Watches a directory; nil if there is nothing to watch.  Does not wait: who
+-- sees its name next must find it among the children.
 function open(self, path, depth)
   local level <const> = LEVELS[depth]
   local node = { path = path .. (level.below or ""), depth = depth,
-                 children = {} }
+                 children = {}, looks = 0, answered = 0 }
   node.handle = watch(self, node.path, function(name, kind)
     on_event(self, node, name, kind)
   end)
@@ -107,15 +116,16 @@ function open(self, path, depth)
       if level.numbers[name] then renumbered(self, node) end
     end)
   end
-  if depth == LUN then
-    look(self, node)
-    return node
-  end
+  return node
+end
+
+-- Finds what is there already; in a job.
+function look_through(self, node)
+  if node.depth == LUN then return look(self, node) end
   for _, name in ipairs(self.io.list(node.path)) do
-    if node.gone then return nil end
+    if node.gone then return end
     if not node.children[name] then open_child(self, node, name) end
   end
-  return node
 end
 
 --- Begins to look; in a job.
@@ -128,7 +138,9 @@ function luns.start(of)
     io = of.io or files, log = of.log, changed = of.changed,
   }, Luns)
   self.top = open(self, of.root, 0)
-  return self.top and self
+  if not self.top then return nil end
+  look_through(self, self.top)
+  return self
 end
 
 function Luns:stop()
