@@ -16,14 +16,22 @@ local tcmu = require "tcmu"
 local uv = require "luv"
 
 local function file_text(path, most)
-  local why, fd = tcmu.await(function(done) uv.fs_open(path, "r", 0, done) end)
-  assert(fd, why)
-  -- Closed however this ends: by an error, too, or by an initiator's abort.
-  local _ <close> = setmetatable({}, { __close = function()
-    uv.fs_close(fd)
+  -- Closed however this ends: by an error, too, or by an initiator's abort, even
+  -- one that comes while the file is being opened.
+  local file <close> = setmetatable({}, { __close = function(file)
+    file.closed = true
+    if file.fd then uv.fs_close(file.fd) end
   end })
+  local why = tcmu.await(function(done)
+    uv.fs_open(path, "r", 0, function(err, fd)
+      if fd and file.closed then return uv.fs_close(fd) end
+      file.fd = fd
+      done(err)
+    end)
+  end)
+  assert(file.fd, why)
   local text
-  why, text = tcmu.await(function(done) uv.fs_read(fd, most, 0, done) end)
+  why, text = tcmu.await(function(done) uv.fs_read(file.fd, most, 0, done) end)
   return assert(text, why)
 end
 

@@ -253,6 +253,21 @@ describe("lesson 10, outside", function()
     assert.equal("then\0", read(dev, 1).data:sub(1, 5))
     os.remove(path)
   end)
+
+  it("closes the file of a read that is aborted while it is opened", function()
+    local path = os.tmpname()
+    os.remove(path)
+    assert(os.execute("mkfifo " .. path))
+    finally(function() os.remove(path) end)
+    local dev <close> = open("10-outside", { options = "path=" .. path })
+    local slow = dev:submit(scsi.cdb.read_10 { lba = 0, length = 1 })
+    for _ = 1, 3 do read(dev, 0, 0) end
+    dev:abort(slow)
+    local _ <close> = assert(io.open(path, "r+"))
+    assert.has.status(dev:wait(slow), 0x40)
+    local left <close> = io.popen("ls -l /proc/$PPID/fd | grep -c " .. path)
+    assert.equal("1", left:read())          -- ours
+  end)
 end)
 
 describe("lesson 11, oracle", function()

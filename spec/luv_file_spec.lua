@@ -218,4 +218,83 @@ describe("a request of luv for a file", function()
     dev.host.devices[dev.id] = nil
     dev.kernel:close()
   end)
+
+  describe("as the man page opens one", function()
+    -- Counts what it closes.
+    local COUNTED <const> = [[
+      closed = closed or 0
+      local plain = uv
+      local uv = setmetatable({ fs_close = function(fd)
+        closed = closed + 1
+        return plain.fs_close(fd)
+      end }, { __index = plain })
+      local path = FOLDER .. "/fifo"
+      local function show()
+        %s
+      end]]
+
+    -- The other end, which is ours, not counted.
+    local function left()
+      local n = -1
+      local all <close> = io.popen "ls -l /proc/$PPID/fd"
+      for line in all:lines() do
+        if line:find(edited.path "fifo", 1, true) then n = n + 1 end
+      end
+      return n
+    end
+
+    local function closed()
+      return dev:cmd(commands.vendor(0xC2), { data_in = 1 }).data
+    end
+
+    before_each(function()
+      local page <close> = assert(io.open "dist/man/tcmu-lua-handler.7")
+      local example
+      for text in page:read("a"):gmatch("%.Bd[^\n]*\n(.-)%.Ed\n") do
+        if text:find("fs_open", 1, true) then example = text end
+      end
+      dev:close()
+      edited.put([[
+        read = function() end,
+        upgrade = function()
+          tcmu.all(show, function()
+            tcmu.await(function(done) uv.new_timer():start(0, 0, done) end)
+            error("no", 0)
+          end)
+        end,
+        on = { [0xC1] = show,
+               [0xC2] = function() return tostring(closed) end }]],
+        prelude() .. COUNTED:format(example))
+      dev = edited.open()
+    end)
+
+    luv("is closed when its command ends", function()
+      open_fifo()
+      assert.is.good(dev:cmd(edited.ask(), { data_in = 0 }))
+      assert.equal("1", closed())
+      assert.equal(0, left())
+    end)
+
+    luv("is closed when its command is aborted before it is open", function()
+      local slow = dev:submit(edited.ask(), { data_in = 0 })
+      settle()
+      dev:abort(slow)
+      open_fifo()
+      assert.has.status(dev:wait(slow), ABORTED)
+      assert.equal("1", closed())
+      assert.equal(0, left())
+    end)
+
+    luv("is closed when nobody waits any more for it to be open", function()
+      assert.matches("no", edited.refusal(dev))
+      assert.equal("0", closed())
+      open_fifo()
+      for _ = 1, 500 do
+        if closed() == "1" then break end
+        os.execute "sleep 0.01"
+      end
+      assert.equal(0, left())
+      assert.equal("1", closed())
+    end)
+  end)
 end)
