@@ -1,8 +1,8 @@
 --- Which handlers there are: a name for every Lua file of some directories.
 --
 -- A handler's file carries its name ("file" is file.lua), so that knowing the
--- names runs no foreign code.  The shard that loads the file sees to it that
--- the handler calls itself the same.
+-- names runs no foreign code.  What the handler calls itself counts for nothing
+-- here; `tcmu-lua check` tells when that is something else.
 
 local files = require "tcmu.files"
 local uio = require "tcmu.uio"
