@@ -123,6 +123,20 @@ describe("a reload", function()
   end)
 
   describe("of what a device lives on", function()
+    it("is refused if a store would be shadowed that is out with its medium",
+    function()
+      local disc <const> = [[device = require "tcmu.cdrom",
+        open = function()
+          local function disc() return tcmu.store.memory(1 << 20) end
+          return { store = disc(), reload = disc }
+        end,]]
+      put(disc)
+      local dev = open()
+      assert.is.good(dev:cmd(scsi.cdb.start_stop_unit { loej = 1 }))
+      put(disc .. "read = function() end")
+      assert.matches("'read' would never be called", refusal(dev))
+    end)
+
     it("is refused if the store would be shadowed", function()
       put "open = function(dev) return { store = tcmu.store.memory(dev.size) } end"
       local dev = open()

@@ -115,6 +115,29 @@ describe("a reload", function()
       assert.equal(("s"):rep(BLOCK), dev:cmd(read(0, 1)).data)
     end)
 
+    it("has the store of before when that is out with its medium", function()
+      local function says_of_disc(text)
+        says(text, [[device = require "tcmu.cdrom",
+          open = function()
+            local function disc() return tcmu.store.memory(1 << 20) end
+            return { store = disc(), reload = disc }
+          end,]])
+      end
+      local function tray(start)
+        return scsi.cdb.start_stop_unit { loej = 1, start = start }
+      end
+      says_of_disc "old"
+      local dev = open()
+      assert.is.good(dev:cmd(tray(0)))
+      says_of_disc "new"
+      assert(dev:reload())
+      assert.equal("new", told(dev))
+      assert.is.good(dev:cmd(tray(1)))
+      dev:cmd(scsi.cdb.test_unit_ready())
+      assert.is.good(dev:cmd(scsi.cdb.read_10 { blocks = 1 },
+                             { data_in = 2048 }))
+    end)
+
     it("lets what the store has begun end first", function()
       put [[open = function(dev)
               return { store = tcmu.store.file(dev.options.path, "c", dev.size) }

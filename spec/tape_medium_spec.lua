@@ -145,6 +145,18 @@ describe("a tape", function()
     stopped(read(1), BLANK, 0x05, nil, 1)
   end)
 
+  it("may be out of the drive while the handler is loaded again", function()
+    write "one"
+    good(make.load_unload { load = 0 })
+    assert(dev:reload())
+    good(make.load_unload { load = 1 })
+    dev:cmd(make.test_unit_ready())
+    assert.equal("one", read(3).data)
+    write "two"
+    rewind()
+    assert.equal("one", read(3).data)
+  end)
+
   it("stays empty when the file is no tape", function()
     good(make.load_unload { load = 0 })
     local f = assert(io.open(path, "r+b"))

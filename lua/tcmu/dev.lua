@@ -195,7 +195,10 @@ local SHADOWED <const> = { "read", "write", "unmap", "flush", "status" }
 --- What the device can do with a handler: what its store or the handler can.
 -- Raises if both would answer.
 function devs.abilities(dev, h)
-  if not dev.store then
+  -- Ejected: see tcmu.medium.  A store that comes back can do what it could.
+  local away <const> = not dev.store and dev.can and dev.can.read
+                       and not dev.handler.read
+  if not dev.store and not away then
     return { read = h.read ~= nil, write = h.write ~= nil,
              unmap = h.unmap ~= nil, flush = h.flush ~= nil,
              zero = h.write ~= nil }
@@ -206,6 +209,7 @@ function devs.abilities(dev, h)
              .. "open returned answers; remove one of them"):format(key), 0)
     end
   end
+  if away then return dev.can end
   local info = dev.store:info()
   if info.read_only then dev.read_only = true end
   return { read = true, write = not info.read_only,
