@@ -65,6 +65,22 @@ describe("a tape", function()
     assert.matches("the file is no tape", why)
   end)
 
+  it("takes no file that begins with zeroes and is something else", function()
+    dev:close()
+    -- The superblocks of ext4 and of btrfs.
+    for _, at in ipairs { 1024, 65536 } do
+      local f = assert(io.open(path, "wb"))
+      f:write(("\0"):rep(at), "precious", ("\0"):rep(drive.SIZE - at - 8))
+      f:close()
+      local none, why = drive.on()
+      assert.is_nil(none)
+      assert.matches("the file is no tape", why)
+      f = assert(io.open(path, "rb"))
+      assert.equal(("\0"):rep(at) .. "precious", f:read(at + 8))
+      f:close()
+    end
+  end)
+
   it("tells block length and buffered mode, and takes new ones", function()
     local function header()
       return good(make.mode_sense_6 { length = 12 }, { data_in = 12 })

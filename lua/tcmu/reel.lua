@@ -26,6 +26,10 @@ local FORMAT_CORRUPTED <const> = sense.constant.MEDIUM_FORMAT_CORRUPTED
 local EARLY <const> = 1 << 20       -- bytes before the end that are a warning
 local FOR_MARKS <const> = 4096      -- bytes that only filemarks may use
 
+-- Bytes that are zero in a new file.  A file system may leave as many as 64 KiB
+-- before its first block.
+local BLANK <const> = 1 << 20
+
 local MARKS_AT_ONCE <const> = 1 << 16
 
 --- The most bytes that a record may have.
@@ -58,15 +62,17 @@ function reel.open(dev)
     error(("a tape of %d bytes is too small: it needs %d at least"):format(
           dev.size, 16 * FOR_MARKS), 0)
   end
-  local label = core.buffer(START)
+  local label <const> = core.buffer(START)
   dev:read(label, 0)
-  local text = label:get()
+  local text <const> = label:get()
   if text:sub(1, #LABEL) == LABEL then
     r.left = text:byte(LEFT_AT + 1) == 1
     r.lost = r.left and writable(dev) and r:word_at(START) ~= END
     return r
   end
-  if text:find("[^\0]") then
+  local first <const> = core.buffer(math.min(BLANK, dev.size))
+  dev:read(first, 0)
+  if not first:compare(0, core.buffer(#first), 0, #first) then
     error("the file is no tape of this handler: give the name of a new file, "
           .. "or empty this one", 0)
   end
@@ -74,9 +80,10 @@ function reel.open(dev)
     error("an empty file cannot be a tape that is read only: serve it with "
           .. "mode=rw once", 0)
   end
-  r:erase()
-  label:put(0, LABEL)
-  dev:write(label, 0, true)
+  local new <const> = core.buffer(START + WORD)
+  new:put(0, LABEL)
+  new:put(START, word(END))
+  dev:write(new, 0, true)
   return r
 end
 
