@@ -11,6 +11,15 @@ local scsi = require "tcmu.scsi"
 
 local change = {}
 
+-- Makes room in the store for `size` bytes; where the store is as large as the
+-- device, what it forgets does not come back when the device grows again.
+local function fit(dev, size)
+  local store <const> = dev.store
+  if not store then return end
+  local has <const> = store:size()
+  if has < size or has == dev.size then store:resize(size) end
+end
+
 function change.size(dev, fields)
   local size <const> = fields.size
   if size % dev.block_size ~= 0 then
@@ -26,7 +35,7 @@ function change.size(dev, fields)
           .. "failed: change the size when it is done", 0)
   end
   if size ~= dev.size and dev.kind.resize then dev.kind.resize(dev, size) end
-  if dev.store and dev.store:size() < size then dev.store:resize(size) end
+  fit(dev, size)
   if size == dev.size then return end
   if dev.tokens then require("tcmu.rod").revoke(dev) end
   dev.size = size

@@ -1,0 +1,50 @@
+--- A device that is open becomes smaller: what its store keeps of what was cut
+--- off.
+local commands = require "spec.commands"
+local scsi = require "tcmu.scsi"
+local sim = require "tcmu.sim"
+
+local BLOCK <const>, MIB <const> = 512, 1 << 20
+local LAST <const> = 2 * MIB // BLOCK - 1
+
+describe("a device that was cut and grows", function()
+  local function cut_and_grow(dev)
+    assert.is.good(dev:cmd(commands.write(LAST, 1, "o")))
+    assert.equal(0, (dev:change("size", { size = MIB, force = true })))
+    assert.equal(0, (dev:change("size", { size = 2 * MIB })))
+    assert.has.sense(dev:cmd(scsi.cdb.test_unit_ready()),
+                     scsi.CAPACITY_DATA_HAS_CHANGED)
+  end
+
+  it("has zeroes where old data were in memory", function()
+    local dev <close> = assert(sim.device("handlers/ram.lua",
+                                          { size = 2 * MIB }))
+    cut_and_grow(dev)
+    assert.is_true(("\0"):rep(BLOCK) == dev:cmd(commands.read(LAST)).data)
+    assert.is.good(dev:cmd(commands.write(LAST, 1, "n")))
+    assert.is_true(("n"):rep(BLOCK) == dev:cmd(commands.read(LAST)).data)
+  end)
+
+  it("has what its handler keeps behind its blocks", function()
+    local dev <close> = assert(sim.device([[=more
+      local tcmu = require "tcmu"
+      return tcmu.handler {
+        name = "more",
+        open = function(dev)
+          local store = tcmu.store.memory(dev.size + 4096)
+          local label = tcmu.buffer(5)
+          label:put(0, "label")
+          store:write(label, dev.size)
+          return { store = store, label_at = dev.size, label = label }
+        end,
+        on = { [0xC0] = function(self)
+          self.label:fill(0)
+          self.store:read(self.label, self.label_at)
+          return self.label
+        end },
+      }]], { size = 2 * MIB }))
+    cut_and_grow(dev)
+    local r = dev:cmd(commands.vendor(0xC0), { data_in = 5 })
+    assert.equal("label", r.data)
+  end)
+end)
