@@ -301,6 +301,45 @@ describe("a tape that is rewound by a restart", function()
   end)
 end)
 
+describe("a tape of which nobody knows what is on stable storage", function()
+  it("is flushed by the first command after a restart that promises it",
+  function()
+    local path <const> = os.tmpname()
+    os.remove(path)
+    local function start()
+      local dev = assert(sim.device([[=counts
+local tcmu = require "tcmu"
+return tcmu.handler {
+  name = "counts",
+  device = require "tcmu.tape",
+  options = { path = tcmu.option.path "the tape" },
+  open = function(dev)
+    return { kept = tcmu.store.file(dev.options.path, "c", dev.size),
+             flushes = 0 }
+  end,
+  read = function(self, cmd, offset) self.kept:read(cmd.data, offset) end,
+  write = function(self, cmd, offset) self.kept:write(cmd.data, offset) end,
+  flush = function(self) self.flushes = self.flushes + 1 end,
+  on = { [0xC1] = function(self) return tostring(self.flushes) end },
+}]], { size = 1 << 20, options = "path=" .. path }))
+      dev:cmd(make.test_unit_ready())
+      return dev
+    end
+    local dev = start()
+    assert.is.good(dev:cmd(make.write_6 { blocks = 3 }, "one"))
+    for _, cdb in ipairs { make.rewind(), make.load_unload { load = 1 } } do
+      dev:close "remove"
+      dev = start()
+      for _ = 1, 2 do
+        assert.is.good(dev:cmd(cdb))
+        assert.equal("1", dev:cmd("\xC1\0\0\0\0\0", { data_in = 9 }).data)
+      end
+    end
+    dev:close()
+    os.remove(path)
+  end)
+end)
+
 describe("a tape whose disk takes no writes any more", function()
   it("can still be read", function()
     local dev <close> = assert(sim.device([[=once

@@ -66,6 +66,7 @@ function reel.open(dev)
   dev:read(label, 0)
   local text <const> = label:get()
   if text:sub(1, #LABEL) == LABEL then
+    r.dirty = writable(dev)         -- a host that was killed did not flush
     r.left = text:byte(LEFT_AT + 1) == 1
     r.lost = r.left and writable(dev) and r:word_at(START) ~= END
     return r

@@ -288,11 +288,11 @@ end
 
 -- The medium ----------------------------------------------------------------
 
---- LOAD UNLOAD: the tape is rewound.  EOT and RETEN are only ways to wind.
+--- LOAD UNLOAD: the tape is rewound, as by REWIND.  EOT and RETEN are only ways to wind.
 function ssc.load_unload(self, cmd, layout)
   local dev <const> = cmd.dev
+  if medium.present(dev) then dev.tape:sync() end
   if guard.field(cmd, layout, "load") == 0 then
-    if medium.present(dev) then dev.tape:sync() end
     medium.eject(self, dev)
   else
     medium.load(self, dev)
