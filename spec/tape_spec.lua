@@ -3,6 +3,7 @@
 local drive = require "spec.tape_drive"
 local scsi = require "tcmu.scsi"
 local sense = require "tcmu.sense"
+local sim = require "tcmu.sim"
 
 local make = drive.make
 local BLANK <const>, OVERFLOW <const> = drive.BLANK, drive.OVERFLOW
@@ -266,4 +267,58 @@ describe("a tape", function()
       if i % 5 == 0 then stopped(read(1), 0, 0x01, "filemark", 1) end
     end
   end)
+end)
+
+-- A tape in memory, which is never waited for.
+local PLAIN <const> = [[=plain
+local tcmu = require "tcmu"
+return tcmu.handler {
+  name = "plain",
+  device = require "tcmu.tape",
+  open = function(dev) return { bytes = tcmu.buffer(dev.size) } end,
+  read = function(self, cmd, offset, length)
+    cmd.data:copy(0, self.bytes, offset, length)
+  end,
+  write = function(self, cmd, offset, length)
+    self.bytes:copy(offset, cmd.data, 0, length)
+  end,
+}]]
+
+describe("beside a tape that is wound far", function()
+  local RECORDS <const> = 20000
+  local dev
+
+  before_each(function()
+    dev = assert(sim.device(PLAIN, { size = 4 << 20 }))
+    dev:cmd(make.test_unit_ready())
+    local list = string.pack(">BBBBBI3BI3", 0, 0, 0, 8, 0, 0, 0, 1)
+    assert.is.good(dev:cmd(make.mode_select_6 { pf = 1, length = #list }, list))
+    assert.is.good(dev:cmd(make.write_6 { fixed = 1, blocks = RECORDS },
+                           ("r"):rep(RECORDS)))
+  end)
+  after_each(function() dev:close() end)
+
+  for name, case in pairs {
+    ["to its end"] = { true, make.space_6 { code = 3 } },
+    ["over blocks"] = { true, make.space_6 { code = 0, count = RECORDS } },
+    ["back"] = { false, make.space_6 { code = 0,
+                                       count = -RECORDS & 0xFFFFFF } },
+    ["by LOCATE"] = { true, make.locate_10 {
+      logical_object_identifier = RECORDS } },
+    ["by a READ"] = { true, make.read_6 { fixed = 1, blocks = RECORDS },
+                      { data_in = RECORDS } },
+    ["by a WRITE"] = { true, make.write_6 { fixed = 1, blocks = RECORDS },
+                       ("w"):rep(RECORDS) },
+    ["by filemarks"] = { true, make.write_filemarks_6 {
+      filemark_count = 500000 } },
+  } do
+    it("others have their turn: " .. name, function()
+      local rewound, cdb, data = table.unpack(case)
+      if rewound then assert.is.good(dev:cmd(make.rewind())) end
+      local long = dev:submit(cdb, data or { data_in = 0 })
+      local short = dev:submit(make.request_sense { length = 18 })
+      assert.equal(short, dev:next_done())
+      assert.is.good(dev:wait(long))
+    end)
+  end
 end)

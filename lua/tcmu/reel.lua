@@ -222,6 +222,7 @@ function Reel:mark(n)
     self.at = self.at + some * WORD
     self.number, self.file = self.number + some, self.file + some
     left = left - some
+    if left > 0 then core.sleep(0) end    -- a store may never wait
   end
   return n
 end

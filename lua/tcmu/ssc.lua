@@ -6,6 +6,7 @@
 -- INFORMATION is what is missing of what was asked for.  A function gets the
 -- handler's `self`, the command and its layout; the CDB has passed tcmu.guard.
 
+local core = require "tcmu.core"
 local extent = require "tcmu.extent"
 local guard = require "tcmu.guard"
 local medium = require "tcmu.medium"
@@ -33,7 +34,11 @@ local CHANGED <const> =
 local RESET <const> =
   sense.constant.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
 local FORWARD <const>, BACKWARD <const> = 1, -1
-local AT_ONCE <const> = 1 << 20     -- bytes of small blocks that are moved
+
+-- Bytes and number of small blocks that are moved, and of those that are wound
+-- over, before others have their turn: the file may be one that never waits.
+local BYTES_AT_ONCE <const>, BLOCKS_AT_ONCE <const> = 1 << 20, 2048
+local STEPS_AT_ONCE <const> = 256
 
 -- A byte of the device that nothing else locks: what holds it has the tape.
 local TAPE <const> = 1 << 62
@@ -66,6 +71,12 @@ local function amount(cmd, layout, tape)
   return n, tape.block_size, true
 end
 
+-- How many of `n` blocks that are left to move now, after the first `done`.
+local function part(n, size, done)
+  if done > 0 then core.sleep(0) end
+  return math.min(n, BLOCKS_AT_ONCE, math.max(1, BYTES_AT_ONCE // size))
+end
+
 -- READ ----------------------------------------------------------------------
 
 -- What lies ahead instead of a block, when `n` more were wanted: raises.
@@ -82,7 +93,7 @@ local function read_fixed(cmd, layout, tape, n, size)
   if #data < n * size then guard.refuse(layout, "transfer_length") end
   local done = 0
   while done < n do
-    local want = math.min(n - done, math.max(1, AT_ONCE // size))
+    local want = part(n - done, size, done)
     local got = tape:read_like(data, done * size, size, want)
     done = done + got
     if got < want then
@@ -151,7 +162,7 @@ function ssc.write(_, cmd, layout)
   local fit <const> = math.min(n, tape:room(size))
   local done = 0
   while done < fit do
-    local some = math.min(fit - done, math.max(1, AT_ONCE // size))
+    local some = part(fit - done, size, done)
     tape:write(cmd.data, done * size, size, some)
     done = done + some
   end
@@ -187,6 +198,7 @@ end
 
 -- Moves over one object; returns what it was (nil: there is none).
 local function step(tape, direction)
+  if tape.number % STEPS_AT_ONCE == 0 then core.sleep(0) end
   local length
   if direction == FORWARD then
     length = tape:ahead()
