@@ -10,6 +10,7 @@ int luaopen_tcmu_core(lua_State *L)
   bind_buffer(L);
   bind_cmd(L);
   bind_device(L);
+  bind_names(L);
   bind_shards(L);
   bind_store(L);
   bind_system(L);

@@ -48,6 +48,7 @@ static inline void *bind_check(lua_State *L, int arg, const char *name)
 void bind_buffer(lua_State *L);
 void bind_cmd(lua_State *L);
 void bind_device(lua_State *L);
+void bind_names(lua_State *L);
 void bind_shards(lua_State *L);
 void bind_store(lua_State *L);
 void bind_system(lua_State *L);

@@ -137,6 +137,10 @@ int store_file_open(uv_loop_t *loop, const char *path, unsigned flags,
                     uint64_t size, char *why, size_t why_len,
                     struct store **out);
 
+/* Makes what became of the name of a file survive a crash: that it is new, was
+ * renamed or removed.  Waits for the disk.  Returns 0 or -errno. */
+int store_sync_directory(const char *path);
+
 /* -- For implementations ------------------------------------------------- */
 
 /* One implementation.  submit: as store_submit(), with the range checked and

@@ -54,8 +54,7 @@ static int refuse_open(const struct wish *w, int err)
   }
 }
 
-/* Makes the name of a new file survive a crash. */
-static int sync_directory(const char *path)
+int store_sync_directory(const char *path)
 {
   const char *slash = strrchr(path, '/');
   char *dir = slash ? strndup(path, (size_t)(slash - path + 1)) : strdup(".");
@@ -90,7 +89,7 @@ static int create(const struct wish *w, int *out)
 
   rc = ftruncate(fd, (off_t)w->size) || fsync(fd) ? -errno : 0;
   if (!rc)
-    rc = sync_directory(w->path);
+    rc = store_sync_directory(w->path);
   if (rc) {
     close(fd);
     unlink(w->path);

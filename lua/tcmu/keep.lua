@@ -73,12 +73,13 @@ local function text_of(dev, values)
   return table.concat(lines, "\n") .. "\nend\n"
 end
 
-local function store_file(dev, path, values)
-  if next(values) == nil then
-    local ok, why, code = os.remove(path)
-    if not ok and code ~= ENOENT then error(why, 0) end
-    return
-  end
+local function remove(path)
+  local ok, why, code = os.remove(path)
+  if not ok and code ~= ENOENT then error(why, 0) end
+  return ok
+end
+
+local function replace(dev, path, values)
   local text <const> = text_of(dev, values)
   local buffer = core.buffer(ROOM)
   buffer:put(0, text)
@@ -88,6 +89,20 @@ local function store_file(dev, path, values)
   end
   local ok, why = os.rename(path .. ".new", path)
   if not ok then error(why, 0) end
+  return ok
+end
+
+-- A name that was changed or removed is that of before after a loss of power,
+-- unless the directory was synced.
+local function store_file(dev, path, values)
+  local changed
+  if next(values) == nil then
+    changed = remove(path)
+  else
+    changed = replace(dev, path, values)
+  end
+  dev.kept = values
+  if changed then core.sync_directory(path) end
 end
 
 --- What is remembered: a table of strings and integers, not to be changed.
@@ -114,20 +129,25 @@ end
 -- where that cannot be done: then all is remembered as before.
 function keep.change(dev, changes)
   local _ <close> = turn(dev)
-  local values = {}
-  for name, value in pairs(keep.read(dev)) do values[name] = value end
+  local before <const>, values = keep.read(dev), {}
+  for name, value in pairs(before) do values[name] = value end
   for name, value in pairs(changes) do values[name] = value or nil end
   local path = path_of(dev)
-  local ok, why = true, nil
-  if path then ok, why = pcall(store_file, dev, path, values) end
+  if not path then
+    dev.kept = values
+    return
+  end
+  local ok, why = pcall(store_file, dev, path, values)
   if not ok then
+    -- What is in place, but nobody knows for how long, must not be found.
+    if dev.kept ~= before then pcall(store_file, dev, path, before) end
+    dev.kept = before
     core.log("error", dev.hba .. "/" .. dev.name, ("what has to survive a "
       .. "restart cannot be written, so the command is refused (%s): make %s "
       .. "a directory with room in it"):format(tostring(why),
       path:match("^(.*)/")))
     error(CANNOT)
   end
-  dev.kept = values
 end
 
 --- Forgets all of a device that is no more.
