@@ -5,7 +5,9 @@ local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
 
 local make = scsi.cdb
+local BLOCK <const> = 512
 local SIZE <const> = 4 << 20
+local SANITIZING <const> = scsi.LOGICAL_UNIT_NOT_READY_SANITIZE_IN_PROGRESS
 
 -- What the specs change in a disk: functions of its handler.
 local function disk(more)
@@ -62,6 +64,43 @@ describe("an operation", function()
       local f <close> = assert(io.open(directory .. "/sim_disk"))
       return math.tointeger(f:read("a"):match("operation_" .. name .. "=(%d+)"))
     end
+
+    -- A medium that fails once from 2 MiB on, when that is asked for by C0h.
+    local FRAGILE <const> = disk [[
+      local write <const> = handler.write
+      function handler.write(self, cmd, offset, length)
+        tcmu.sleep(100)
+        if self.bad and offset + length > 2 << 20 then
+          self.bad = false
+          error "no luck"
+        end
+        return write(self, cmd, offset, length)
+      end
+      handler.on = { [0xC0] = function(self) self.bad = true end }
+    ]]
+
+    it("is not forgotten by what ends the failure of the one before",
+    function()
+      local options <const> = { name = "disk", state_dir = directory }
+      open(FRAGILE, options)
+      local text <const> = "shelf"        -- so that there is a file to replace
+      assert.is.good(dev:cmd(make.set_identifying_information
+                             { length = #text }, text))
+      assert.is.good(dev:cmd("\xC0" .. ("\0"):rep(5)))
+      assert.has.sense(dev:wait(overwrite("x", { ause = true })),
+                       scsi.SANITIZE_COMMAND_FAILED)
+      local left = dev:submit(make.sanitize_exit_failure_mode())
+      local again = overwrite("z", { immed = true })
+      assert.is.good(dev:wait(left))
+      assert.is.good(dev:wait(again))
+      assert.has.sense(dev:cmd(make.write_10 { lba = 8191, blocks = 1 },
+                               ("n"):rep(BLOCK)), SANITIZING)
+      dev:close "remove"
+      open(FRAGILE, options)
+      assert.has.sense(dev:cmd(make.test_unit_ready()), SANITIZING)
+      finish()
+      assert.equal(("z"):rep(BLOCK), read(8191).data)
+    end)
 
     -- A disk of which one byte for each MiB is kept, in a cache first.  C1h is
     -- a loss of power.

@@ -42,9 +42,7 @@ end
 
 --- Raises unless the device can "read" or "write" these bytes now.
 function copy_end.check(dev, verb, offset, length)
-  if dev.not_ready then
-    dev.not_ready { dev = dev, opcode = OPCODES[verb] }
-  end
+  extent.check_ready(dev, OPCODES[verb])
   if verb == "write" then extent.check_writable(dev) end
   extent.check(dev, offset // dev.block_size, length // dev.block_size)
 end

@@ -1,5 +1,5 @@
 --- The blocks that a command names: where they may be, and whether they may be
---- changed.
+--- had or changed.
 --
 -- Checks that READ, WRITE and all commands like them share, so that every
 -- limit is enforced in one way.  Numbers are unsigned: an LBA may have 64 bits.
@@ -27,6 +27,12 @@ function extent.check(dev, lba, blocks)
     return
   end
   error(OUT_OF_RANGE:info(math.ult(lba, capacity) and capacity or lba))
+end
+
+--- Raises if the device is not ready for such a command: for one that has
+-- waited for others, who may have begun something or taken the medium out.
+function extent.check_ready(dev, opcode)
+  if dev.not_ready then dev.not_ready { dev = dev, opcode = opcode } end
 end
 
 --- Raises if the medium may not be changed.

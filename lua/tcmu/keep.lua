@@ -111,24 +111,33 @@ function keep.read(dev)
   return dev.kept
 end
 
--- One change of a device after the other, until the value is closed.  Waits.
-local function turn(dev)
-  while dev.keeping do
-    core.await(function(wake) table.insert(dev.keeping, wake) end)
-  end
-  local waiting <const> = {}
-  dev.keeping = waiting
-  return setmetatable({}, { __close = function()
-    dev.keeping = nil
-    for _, wake in ipairs(waiting) do wake() end
+-- A place among the changes of a device, which come one after the other in the
+-- order in which they were asked for; until it is closed.
+local function place(dev)
+  local queue <const> = dev.keeping or {}
+  dev.keeping = queue
+  local mine <const> = {}
+  table.insert(queue, mine)
+  return setmetatable(mine, { __close = function()
+    for i, other in ipairs(queue) do
+      if other == mine then table.remove(queue, i) break end
+    end
+    if queue[1] and queue[1].wake then queue[1].wake() end
   end })
+end
+
+local function await_turn(dev, mine)
+  while dev.keeping[1] ~= mine do
+    core.await(function(wake) mine.wake = wake end)
+  end
 end
 
 --- Remembers these, or forgets those that are false; on stable storage when it
 -- returns.  Waits; raises INTERNAL TARGET FAILURE, with the reason in the log,
 -- where that cannot be done: then all is remembered as before.
 function keep.change(dev, changes)
-  local _ <close> = turn(dev)
+  local mine <close> = place(dev)
+  await_turn(dev, mine)
   local before <const>, values = keep.read(dev), {}
   for name, value in pairs(before) do values[name] = value end
   for name, value in pairs(changes) do values[name] = value or nil end

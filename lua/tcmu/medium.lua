@@ -4,6 +4,8 @@
 -- afterwards.  Everybody shares one prevention, since a ring entry names no
 -- initiator; a LUN RESET ends it.
 
+local core = require "tcmu.core"
+local extent = require "tcmu.extent"
 local guard = require "tcmu.guard"
 local scsi = require "tcmu.scsi"
 local sense = require "tcmu.sense"
@@ -45,10 +47,12 @@ end
 function medium.eject(self, dev)
   if prevented(dev) then error(REMOVAL_PREVENTED) end
   if not medium.present(dev) then return end
-  local tcmu <const> = require "tcmu"
   -- What is being written still comes to its end.
-  local _ <close> = tcmu.lock(self, 0, dev.size)
+  local _ <close> = core.lock(self, 0, dev.size)
   if dev.can.flush then dev:flush(0, dev.size) end
+  if prevented(dev) then error(REMOVAL_PREVENTED) end
+  if not medium.present(dev) then return end
+  extent.check_ready(dev, scsi.START_STOP_UNIT)
   dev:set { not_ready = absent }
   if dev.kind.ejected then dev.kind.ejected(self, dev) end
 end
@@ -59,6 +63,7 @@ end
 -- May wait.
 function medium.load(self, dev)
   if prevented(dev) then error(REMOVAL_PREVENTED) end
+  local _ <close> = core.lock(self, 0, dev.size)
   if medium.present(dev) then return end
   if dev.kind.loading then
     dev.kind.loading(self, dev)

@@ -236,12 +236,12 @@ end
 -- first come to their end before.  Waits; raises.
 function operation.run(self, dev, job, immed)
   local waiting
-  job.done, job.total = 0, dev.size * (job.passes or 1)
   do
     local _ <close> = core.lock(self, 0, dev.size)
     -- Somebody else may have been quicker.
-    local other = dev.operation
-    if other and not other.failed then error(operation.sense(dev)) end
+    extent.check_ready(dev, KINDS[job.kind].again)
+    extent.check_writable(dev)
+    job.done, job.total = 0, dev.size * (job.passes or 1)
     waiting = begin(dev, job)
   end
   if immed then
@@ -280,7 +280,11 @@ end
 --- Ends the state after a SANITIZE that failed, if it allowed that (AUSE).
 -- Waits; raises.
 -- @return false if it did not
-function operation.forgive(dev)
+function operation.forgive(self, dev)
+  if not dev.operation then return true end
+  -- Meanwhile nothing begins: it would be forgotten, too.
+  local _ <close> = core.lock(self, 0, dev.size)
+  extent.check_ready(dev, scsi.SANITIZE)
   local job <const> = dev.operation
   if not job then return true end
   if job.ause ~= 1 then return false end

@@ -72,9 +72,9 @@ function sanitize.block_erase(self, cmd, layout)
 end
 
 --- SANITIZE - EXIT FAILURE MODE: only if the SANITIZE that failed had AUSE.
-function sanitize.exit_failure_mode(_, cmd, layout)
+function sanitize.exit_failure_mode(self, cmd, layout)
   no_parameters(cmd, layout)
-  if not operation.forgive(cmd.dev) then
+  if not operation.forgive(self, cmd.dev) then
     guard.refuse(layout, "service_action")
   end
 end

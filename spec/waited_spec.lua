@@ -1,0 +1,107 @@
+--- Commands that have waited for others find the device as it is by then, not as
+--- it was when they came.
+local scsi = require "tcmu.scsi"
+local sim = require "tcmu.sim"
+
+local make = scsi.cdb
+local BLOCK <const> = 512
+local SIZE <const> = 8 << 20
+local LAST <const> = SIZE // BLOCK - 1
+local SANITIZING <const> = scsi.LOGICAL_UNIT_NOT_READY_SANITIZE_IN_PROGRESS
+local ABSENT <const> = scsi.MEDIUM_NOT_PRESENT_TRAY_OPEN
+
+-- A removable disk that takes its time to write.
+local SLOW <const> = [[=slow
+local tcmu = require "tcmu"
+return tcmu.handler { name = "slow",
+  options = { removable = tcmu.option.boolean { "it is", default = true } },
+  open = function(dev) return { bytes = tcmu.buffer(dev.size) } end,
+  read = function(self, cmd, offset, length)
+    cmd.data:copy(0, self.bytes, offset, length)
+  end,
+  write = function(self, cmd, offset, length)
+    tcmu.sleep(100)
+    self.bytes:copy(offset, cmd.data, 0, length)
+  end,
+  unmap = function(self, cmd, offset, length)
+    self.bytes:fill(0, offset, length)
+  end,
+  flush = function() tcmu.sleep(10) end,
+}
+]]
+
+describe("behind a slow write", function()
+  local dev, slow
+
+  before_each(function()
+    dev = assert(sim.device(SLOW, { size = SIZE, serial = "00112233" }))
+    slow = dev:submit(make.write_10 { lba = 3, blocks = 1 }, ("w"):rep(BLOCK))
+  end)
+  after_each(function()
+    assert.is.good(dev:wait(slow))
+    dev:close()
+  end)
+
+  local function sanitize()
+    local list = string.pack(">BxI2", 1, 1) .. "x"
+    return dev:submit(make.sanitize_overwrite { length = #list, immed = true },
+                      list)
+  end
+
+  local function eject()
+    return dev:submit(make.start_stop_unit { loej = true, start = false })
+  end
+
+  local function read(lba)
+    return dev:cmd(make.read_10 { lba = lba, blocks = 1 })
+  end
+
+  local function finish()
+    dev:run(function() return false end)
+  end
+
+  it("a medium that is being sanitized meanwhile is not ejected", function()
+    local first, second = sanitize(), eject()
+    assert.is.good(dev:wait(first))
+    assert.has.sense(dev:wait(second), SANITIZING)
+    assert.has.sense(dev:cmd(make.start_stop_unit { loej = true,
+                                                    start = true }), SANITIZING)
+    assert.has.sense(dev:cmd(make.write_10 { lba = LAST, blocks = 1 },
+                             ("n"):rep(BLOCK)), SANITIZING)
+    finish()
+    assert.is.good(dev:cmd(make.test_unit_ready()))
+    assert.equal(("x"):rep(BLOCK), read(LAST).data)
+  end)
+
+  it("a medium that is ejected meanwhile is not sanitized", function()
+    local first, second = eject(), sanitize()
+    assert.is.good(dev:wait(first))
+    assert.has.sense(dev:wait(second), ABSENT)
+    assert.has.sense(dev:cmd(make.test_unit_ready()), ABSENT)
+    assert.is.good(dev:cmd(make.start_stop_unit { loej = true, start = true }))
+    assert.equal(("w"):rep(BLOCK), read(3).data)
+  end)
+
+  it("a medium whose removal is prevented meanwhile stays", function()
+    local first = eject()
+    assert.is.good(dev:cmd(make.prevent_allow_medium_removal { prevent = 1 }))
+    assert.has.sense(dev:wait(first), scsi.MEDIUM_REMOVAL_PREVENTED)
+    assert.is.good(dev:cmd(make.test_unit_ready()))
+  end)
+
+  it("a medium whose removal is prevented while it is flushed stays",
+  function()
+    assert.is.good(dev:wait(slow))
+    local first = eject()
+    assert.is.good(dev:cmd(make.prevent_allow_medium_removal { prevent = 1 }))
+    assert.has.sense(dev:wait(first), scsi.MEDIUM_REMOVAL_PREVENTED)
+    assert.is.good(dev:cmd(make.test_unit_ready()))
+  end)
+
+  it("two ejects at a time are one", function()
+    local first, second = eject(), eject()
+    assert.is.good(dev:wait(first))
+    assert.is.good(dev:wait(second))
+    assert.has.sense(dev:cmd(make.test_unit_ready()), ABSENT)
+  end)
+end)
