@@ -52,6 +52,22 @@ describe("behind a slow write", function()
     return dev:submit(make.start_stop_unit { loej = true, start = false })
   end
 
+  local function unmap(...)
+    local ranges = {}
+    for i, lba in ipairs { ... } do
+      ranges[i] = string.pack(">I8I4xxxx", lba, 1)
+    end
+    local list = table.concat(ranges)
+    list = string.pack(">I2I2xxxx", #list + 6, #list) .. list
+    return dev:submit(make.unmap { length = #list }, list)
+  end
+
+  local function write_protect()
+    local page <const> = "\x0A\x0A\x02\x10\x08\x40\0\0\xFF\xFF\0\0"
+    local list <const> = "\0\0\0\0" .. page
+    return dev:submit(make.mode_select_6 { pf = true, length = #list }, list)
+  end
+
   local function read(lba)
     return dev:cmd(make.read_10 { lba = lba, blocks = 1 })
   end
@@ -103,5 +119,45 @@ describe("behind a slow write", function()
     assert.is.good(dev:wait(first))
     assert.is.good(dev:wait(second))
     assert.has.sense(dev:cmd(make.test_unit_ready()), ABSENT)
+  end)
+
+  it("an UNMAP does not change a disk that is write protected meanwhile",
+  function()
+    assert.is.good(dev:cmd(make.write_10 { lba = LAST, blocks = 1 },
+                           ("k"):rep(BLOCK)))
+    slow = dev:submit(make.write_10 { lba = 3, blocks = 1 }, ("w"):rep(BLOCK))
+    local first, second = unmap(3, LAST), write_protect()
+    assert.is.good(dev:wait(second))
+    assert.has.sense(dev:wait(first),
+                     scsi.LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED)
+    assert.equal(("k"):rep(BLOCK), read(LAST).data)
+  end)
+
+  it("a FORMAT UNIT does not begin on a disk that is write protected meanwhile",
+  function()
+    local first, second = dev:submit(make.format_unit {}, ""), write_protect()
+    assert.is.good(dev:wait(second))
+    assert.has.sense(dev:wait(first),
+                     scsi.LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED)
+    assert.equal(("w"):rep(BLOCK), read(3).data)
+  end)
+
+  it("an UNMAP does not change what SANITIZE has written", function()
+    local first, second = unmap(3, LAST), sanitize()
+    assert.has.sense(dev:wait(first), SANITIZING)
+    assert.is.good(dev:wait(second))
+    finish()
+    assert.equal(("x"):rep(BLOCK), read(LAST).data)
+  end)
+
+  it("no token is made of what is being sanitized", function()
+    local first = sanitize()
+    local list = string.pack(">s2", string.pack(">BxI4I4xxs2", 0, 0, 0,
+      string.pack(">I8I4xxxx", 3, 2000)))
+    local second = dev:submit(make.populate_token { list_identifier = 1,
+      length = #list }, list)
+    assert.is.good(dev:wait(first))
+    assert.has.sense(dev:wait(second), SANITIZING)
+    finish()
   end)
 end)

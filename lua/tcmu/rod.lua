@@ -103,6 +103,7 @@ local function make(record, self, dev, ranges, seconds)
   end
   for i, range in ipairs(ranges) do
     do local _ <close> = core.lock(self, range.offset, range.length, true) end
+    copy_end.check(dev, "read", range.offset, range.length)
     made.watches[i]:everybody()
     bytes = bytes + range.length
   end

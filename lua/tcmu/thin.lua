@@ -7,6 +7,7 @@ local core = require "tcmu.core"
 local extent = require "tcmu.extent"
 local guard = require "tcmu.guard"
 local limits = require "tcmu.limits"
+local scsi = require "tcmu.scsi"
 local sense = require "tcmu.sense"
 
 local thin = {}
@@ -52,6 +53,10 @@ function thin.unmap(self, cmd, layout)
     local offset = range[1] * dev.block_size
     local length = range[2] * dev.block_size
     local _ <close> = core.lock(self, offset, length)
+    -- Whom it has waited for may have changed that.
+    extent.check_ready(dev, scsi.UNMAP)
+    extent.check_writable(dev)
+    extent.check(dev, range[1], range[2])
     dev:unmap(offset, length)
   end
 end
