@@ -47,6 +47,18 @@ static int l_sleep(lua_State *L)
   return task_wait(L, t, sleep_disarm, NULL);
 }
 
+/* core.now(): milliseconds, by the clock of sleep.  Does not wait. */
+static int l_now(lua_State *L)
+{
+  struct task *t = task_running();
+
+  if (!t)
+    return luaL_error(L, "now: only inside a command, open or close");
+  lua_pushinteger(L, (lua_Integer)(timers_now(&t->state->shard->timers) /
+                                   1000000));
+  return 1;
+}
+
 /* The function that tcmu.await hands out.  It may be called at once, later or
  * never; only the first call counts. */
 struct waiter {
@@ -402,6 +414,7 @@ static const luaL_Reg functions[] = {
   { "await", l_await },
   { "background", l_background },
   { "lock", l_lock },
+  { "now", l_now },
   { "sleep", l_sleep },
   { "spawn", l_spawn },
   { "watch", l_watch },

@@ -150,6 +150,12 @@ return tcmu.handler { name = "cached",
     end)
   end)
 
+  it("of FORMAT UNIT on a large thin disk ends before the time-out", function()
+    open("handlers/ram.lua", { size = 1 << 40, block_size = 4096,
+                               cmd_time_out = 30 })
+    assert.is.good(dev:cmd(make.format_unit {}, ""))
+  end)
+
   describe("whose task the watchdog stops", function()
     setup(function() core.budget(50) end)
     teardown(function() core.budget(2000) end)

@@ -23,11 +23,15 @@ local sense = require "tcmu.sense"
 local operation = {}
 
 -- Milliseconds after each part (a MiB when writing).  An operation has all day,
--- its neighbours on the same disks have not: it writes 200 MiB/s at most.
+-- its neighbours on the same disks have not: it writes 200 MiB/s at most.  What
+-- is erased may be gone in a moment; then so is the pause, of which a large disk
+-- has many.
 local PAUSE <const> = 5
 
 local ERASE_STEP <const> = 64 << 20 -- bytes between two looks at the clock
-local KEEP_STEP <const> = 256 << 20 -- bytes between two notes of the progress
+
+-- Between two notes of the progress, which take their time: bytes, and ms.
+local KEEP_STEP <const>, KEEP_PAUSE <const> = 256 << 20, 1000
 
 local function known(name)
   return assert(sense.constant[name], name)
@@ -166,15 +170,17 @@ end
 -- Does the work and notes how far it is: what a note says is done is on stable
 -- storage, or the operation has failed.  Raises.
 local function carry_out(dev, job)
-  local kept = job.done
+  local kept, noted, rested = job.done, core.now(), core.now()
   work[job.how](dev, job, function(done)
     job.done = done
-    if done - kept >= KEEP_STEP then
-      kept = done
+    if done - kept >= KEEP_STEP and core.now() - noted >= KEEP_PAUSE then
+      kept, noted = done, core.now()
       if dev.can.flush then dev:flush(0, dev.size) end
       pcall(remember, dev, job)     -- or a restart goes on from further back
     end
-    core.sleep(PAUSE)
+    local took <const> = core.now() - rested
+    core.sleep(job.how == "erase" and math.min(PAUSE, took) or PAUSE)
+    rested = core.now()
   end)
   remember(dev, nil)
 end
