@@ -94,6 +94,85 @@ describe("tcmu.control", function()
       assert.equal("add", s:verbs())
     end)
 
+    -- What is known by its minor is let go when its removal is heard of.
+    local function goes()
+      local e = s:take(event("removed", "d", "ram/", 0))
+      settle(function() return #s.replies == 2 end)
+      assert.same({ e, 0 }, s.replies[2])
+      assert.equal("add remove", s:verbs())
+      assert.same({}, s.held.by_minor)
+    end
+
+    it("knows a device that was busy when its left enable was found", function()
+      s.held.limits.patience = 5000
+      s.enabling.d = true
+      s:backstore("d", "ram/", 0)
+      hanging "enable"
+      s:hold(0, 2)
+      start()
+      settle(function() return #s.replies == 1 end)
+      assert.equal(0, s.replies[1][2])
+      goes()
+    end)
+
+    it("knows a device that is enabled while it looks", function()
+      s.held.limits.patience = 5000
+      s.enabling.d = true
+      s:backstore("d", "ram/", 0)
+      s:hold(0, 1)
+      local over = false
+      jobs.start(s.held.log, function()
+        recovery.take_over(s.held)
+        over = true
+      end)
+      local e = s:take(event("added", "d", "ram/", 0))
+      settle(function() return over and #s.replies == 1 end)
+      assert.same({ e, 0 }, s.replies[1])
+      goes()
+    end)
+
+    -- Time passes, in a job, before a file is written.
+    local function slow_files()
+      local write <const> = s.held.io.write
+      s.held.io.write = function(...)
+        jobs.sleep(30)
+        return write(...)
+      end
+    end
+
+    it("answers an enable that it took for an old device's", function()
+      s.enabling.d = true
+      s:backstore("d", "ram/", 0)
+      slow_files()
+      jobs.start(s.held.log, recovery.take_over, s.held)
+      local e = s:take(event("added", "d", "ram/", 0))
+      settle(function() return #s.replies == 1 end)
+      assert.same({ e, 0 }, s.replies[1])
+      goes()
+    end)
+
+    it("takes a device over once that nobody waits for", function()
+      s:backstore("d", "ram/", 0, { ["attrib/nl_reply_supported"] = "-1\n" })
+      slow_files()
+      jobs.start(s.held.log, recovery.take_over, s.held)
+      s:take(event("added", "d", "ram/", 0))
+      settle(function()
+        return tree.read(s:path "action/block_dev") == "0"
+      end)
+      assert.equal("add", s:verbs())
+      assert.equal(1, s.held:count "serving")
+    end)
+
+    it("does not serve a device that goes while it is taken over", function()
+      s:backstore("d", "ram/", 0)
+      slow_files()
+      jobs.start(s.held.log, recovery.take_over, s.held)
+      local e = s:take(event("removed", "d", "ram/", 0))
+      pass(150)
+      assert.same({ { e, 0 } }, s.replies)
+      assert.equal("", s:verbs())
+    end)
+
     it("does not answer twice what it has received as well", function()
       s:backstore("d", "ram/", 0)
       hanging "enable"

@@ -17,6 +17,7 @@ local refresh = require "tcmu.refresh"
 local uio = require "tcmu.uio"
 
 local ENOENT <const> = 2
+local ENODEV <const> = 19
 local EINVAL <const> = 22
 local ETIMEDOUT <const> = 110
 
@@ -178,7 +179,7 @@ local function want_aborts(self, record)
   end
 end
 
---- Gives the device to a shard, in a job.
+--- Gives the device to a shard, in a job; not one that is gone meanwhile.
 -- @return 0; or -errno, message
 function Devices:attach(record)
   -- First the watch, then the values: a write between them is seen twice.
@@ -186,6 +187,7 @@ function Devices:attach(record)
   local fields, why = self:describe(record)
   if not fields then return -EINVAL, why end
   want_aborts(self, record)
+  if record.gone then return -ENODEV, "removed before it was served" end
 
   record.handler = fields.handler
   record.size = fields.size
@@ -229,10 +231,10 @@ local function prepare(self, record)
   return ok, why
 end
 
--- In a job of the record.
+-- In a job of the record.  While stopping, it is left blocked.
 local function recover(self, record)
   local ready, why = prepare(self, record)
-  if self.stopping then return end      -- it is blocked, as all are now
+  if record.gone or self.stopping then return end
   if ready then
     local status, message = self:attach(record)
     ready, why = status == 0, message
@@ -267,10 +269,15 @@ function Devices:recover(found)
     return
   end
 
+  -- Its enable has come as an event meanwhile.
+  if self.by_minor[found.minor] then return end
+
   local record = self:remember(found)
+  record.recovering = true
   jobs.wait(self.limits.recover, function(wake)
     record.jobs:submit(function()
       recover(self, record)
+      record.recovering = false
       wake(true)
     end)
   end)

@@ -81,8 +81,16 @@ local function attach(held, record)
   return status, why
 end
 
+-- A device that is being taken over is not stale: that ends first.
 local function added(held, found, event)
   local stale = held.by_minor[found.minor]
+  if stale and stale.recovering then
+    stale.jobs:submit(function()
+      -- Else it was enabled already, and nobody waits.
+      if stale.gone then added(held, found, event) end
+    end)
+    return
+  end
   if stale then
     if stale.shard then
       held.pool:send(stale.shard, stale.id, "remove", {})
