@@ -1,4 +1,5 @@
 -- How control stops: what it serves is blocked, and nobody waits for it.
+local events = require "tcmu.events"
 local jobs = require "tcmu.jobs"
 local recovery = require "tcmu.recovery"
 local stage = require "spec.stage"
@@ -149,5 +150,60 @@ describe("tcmu.control, stopping", function()
     local e = s:take(event("added", "d", "ram/", 0))
     stop()
     assert.same({ { e, -ESHUTDOWN } }, s.replies)
+  end)
+
+  describe("in the end", function()
+    -- Each of these and what it was answered, in any order.
+    local function answered(expected)
+      local found = {}
+      for _, reply in ipairs(s.replies) do
+        assert.is_nil(found[reply[1]])
+        found[reply[1]] = reply[2]
+      end
+      assert.same(expected, found)
+    end
+
+    it("answers what has come since, if it is ours", function()
+      s:serve()
+      stop()
+      local all = {
+        event("removed", "d", "ram/", 0), event("added", "e", "ram/", 1),
+        event("added", "other", "rbd/", 2), event("removed", "gone", "ram/", 3),
+      }
+      s.held.netlink.receive = function() return all end
+      events.finish(s.held)
+      answered { [all[1]] = 0, [all[2]] = -ESHUTDOWN }
+    end)
+
+    it("lets go of a removal, which no stop waits for", function()
+      s:serve()
+      s.answers.remove = false
+      local e = s:take(event("removed", "d", "ram/", 0))
+      events.finish(s.held)
+      answered { [e] = 0 }
+      settle(function() return s:logged "removed" end)
+      answered { [e] = 0 }
+    end)
+
+    it("refuses what is still being looked at, once", function()
+      s.held.limits.patience = 5000
+      s.enabling.d = true
+      s:backstore("d", "ram/", 0)
+      s:hold(0, 1)
+      local e = s:take(event("added", "d", "ram/", 0))
+      events.finish(s.held)
+      answered { [e] = -ESHUTDOWN }
+      settle(function() return s.held:count "serving" == 1 end)
+      answered { [e] = -ESHUTDOWN }
+    end)
+
+    it("leaves an enable to the next start whose device is open", function()
+      s.answers.add = false
+      s:backstore("d", "ram/", 0)
+      s:take(event("added", "d", "ram/", 0))
+      settle(function() return s:verbs() == "add" end)
+      events.finish(s.held)
+      answered {}
+    end)
   end)
 end)

@@ -43,7 +43,7 @@ local function served_already(nl)
   return pid
 end
 
--- A netlink socket and the answers switched on, or nil: it has been said why.
+-- A netlink socket, or nil: it has been said why.
 local function connect()
   local sound = true
   for _, finding in ipairs(doctor.kernel()) do
@@ -63,11 +63,6 @@ local function connect()
   if pid then
     log("error", ("process %d is a tcmu-lua that serves already: stop it " ..
                   "with 'kill %d'"):format(pid, pid))
-    return nil
-  end
-  local ok, message = nl:set_features(1)
-  if not ok then
-    log("error", message)
     return nil
   end
   return nl
@@ -129,6 +124,7 @@ function Server:begin_stop(name)
   notify("STOPPING=1")
   local blocked, clean = self.devices:stop()
   take_back(self.netlink)
+  events.finish(self.devices)
   self.code = clean and 0 or 1
   log("info", stopped_text(blocked))
   uv.stop()
@@ -234,7 +230,14 @@ function control.serve(options)
   local server = setmetatable({ netlink = nl, devices = held,
                                 places = options.handlers }, Server)
 
+  -- A signal between the two would leave every enable hanging.
   server:handle_signals()
+  local waits, refusal = nl:set_features(1)
+  if not waits then
+    log("error", refusal)
+    pool:stop()
+    return 1
+  end
   on_readable(pool:fd(), function()
     for _, message in ipairs(pool:receive()) do held:message(message) end
   end)

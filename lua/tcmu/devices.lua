@@ -54,6 +54,7 @@ function devices.new(of)
     roots = of.roots or {},
     by_minor = {},
     by_id = {},
+    unanswered = {},            -- events of ours: { [event] = true }
     last_id = 0,
     load = {},                  -- devices per shard
   }, Devices)

@@ -26,14 +26,21 @@ local events = {}
 
 -- All of these take `held`, the devices of devices.new().
 
-local function reply(held, record, event, status, why)
-  if status ~= 0 then held.log("error", record.who, why or "refused") end
-  if not record.replies then return end
+-- Tells the kernel, unless it has been told.
+local function tell(held, event, status)
+  if not held.unanswered[event] then return end
+  held.unanswered[event] = nil
   local ok, message, code = held.netlink:done(event, status)
   -- ENODEV: nobody waits any more, reset_netlink has ended it.
   if not ok and code ~= ENODEV then
-    held.log("error", record.who, "answering the kernel: " .. message)
+    held.log("error", event.device, "answering the kernel: " .. message)
   end
+end
+
+local function reply(held, record, event, status, why)
+  if status ~= 0 then held.log("error", record.who, why or "refused") end
+  if not record.replies then held.unanswered[event] = nil end
+  tell(held, event, status)
 end
 
 -- Replies with what work() returns, status and message, also if it raises.
@@ -86,8 +93,8 @@ local function added(held, found, event)
   local stale = held.by_minor[found.minor]
   if stale and stale.recovering then
     stale.jobs:submit(function()
-      -- Else it was enabled already, and nobody waits.
-      if stale.gone then added(held, found, event) end
+      if stale.gone then return added(held, found, event) end
+      held.unanswered[event] = nil      -- it was enabled already
     end)
     return
   end
@@ -102,6 +109,7 @@ local function added(held, found, event)
   record.jobs:submit(function()
     if held:wait_free(record) == false then
       leave(held, record)
+      held.unanswered[event] = nil
       return held:forget(record)
     end
     local supported = record.configfs:number("attrib/nl_reply_supported")
@@ -212,6 +220,12 @@ local function foreign(held, found, event)
   name_hanging(held, found)
 end
 
+-- Whether nobody but us is to answer.
+local function is_ours(held, found, event)
+  if event.command ~= "added" then return held.by_minor[event.minor] ~= nil end
+  return catalog.resolve(held.handlers, found.config) ~= nil
+end
+
 --- Takes one event of netlink's receive(), in a job.
 function events.take(held, event)
   local found = uio.parse(event.device)
@@ -219,17 +233,40 @@ function events.take(held, event)
   found.minor = event.minor
   found.uio = uio.file(event.minor, held.roots.dev)
 
+  if not is_ours(held, found, event) then
+    if event.command == "added" then foreign(held, found, event) end
+    return
+  end
+  held.unanswered[event] = true
   local record = held.by_minor[event.minor]
   if event.command == "added" then
-    if catalog.resolve(held.handlers, found.config) then
-      added(held, found, event)
-    else
-      foreign(held, found, event)
-    end
-  elseif record and event.command == "removed" then
+    added(held, found, event)
+  elseif event.command == "removed" then
     removed(held, record, event)
-  elseif record then
+  else
     reconfig(held, record, event)
+  end
+end
+
+--- Answers what nobody will any more: all has stopped.  But for an enable whose
+--- device a shard may still have open: the kernel would take it for open ever
+--- after, and the next start answers.
+function events.finish(held)
+  local late <const> = held.netlink:receive() or {}
+  for _, event in ipairs(late) do
+    local found = uio.parse(event.device)
+    if found and is_ours(held, found, event) then
+      held.unanswered[event] = true
+    end
+  end
+  for event in pairs(held.unanswered) do
+    local record = held.by_minor[event.minor]
+    if event.command == "removed" then
+      tell(held, event, 0)
+    elseif event.command == "reconfig" or not (record and record.shard) then
+      held.log("error", event.device, STOPPING)
+      tell(held, event, -ESHUTDOWN)
+    end
   end
 end
 
