@@ -102,6 +102,33 @@ describe("an operation", function()
       assert.equal(("z"):rep(BLOCK), read(8191).data)
     end)
 
+    it("has failed if the device has another size after a restart", function()
+      for _, size in ipairs { 2 * SIZE, SIZE // 2 } do
+        local options <const> = { name = "disk", state_dir = directory }
+        open(FRAGILE, options)
+        assert.is.good(dev:wait(overwrite("x", { immed = true })))
+        dev:close "remove"
+        options.size = size
+        open(FRAGILE, options)
+        assert.has.sense(dev:cmd(make.test_unit_ready()),
+                         scsi.SANITIZE_COMMAND_FAILED)
+        assert.has.sense(read(0), scsi.SANITIZE_COMMAND_FAILED)
+        assert.is.good(dev:wait(overwrite "x"))
+        assert.equal(("x"):rep(BLOCK), read(size // BLOCK - 1).data)
+        dev:close()
+      end
+    end)
+
+    it("is not overlooked where what is remembered cannot be read", function()
+      local path <const> = directory .. "/sim_disk"
+      assert(os.execute("mkdir " .. path))
+      local refused, why = sim.device("handlers/ram.lua",
+        { name = "disk", state_dir = directory })
+      assert.is_nil(refused)
+      assert.matches(path .. " cannot be read (Is a directory)", why, 1, true)
+      dev = nil
+    end)
+
     -- A disk of which one byte for each MiB is kept, in a cache first.  C1h is
     -- a loss of power.
     local CACHED <const> = [[=cached

@@ -33,12 +33,23 @@ end
 -- For which device it is: one line.
 local function owner(dev) return (dev.config:gsub("\n", "\\n")) end
 
+-- The contents of a file, or nil if there is none.  What only cannot be read
+-- may say that nobody may have the data.
+local function contents(path)
+  local text
+  local file <close>, why, code = io.open(path, "rb")
+  if file then text, why = file:read "a" end
+  if text or code == ENOENT then return text end
+  error(("what the device has to remember is not known, since %s cannot be "
+         .. "read (%s): see to that, and start the device again")
+        :format(path, why:gsub("^.*: ", "")), 0)
+end
+
 local function load_file(dev)
   local path = path_of(dev)
-  local file = path and io.open(path, "rb")
-  if not file then return {} end
-  local text = file:read("a"):gsub("%z+$", "")
-  file:close()
+  local text = path and contents(path)
+  if not text then return {} end
+  text = text:gsub("%z+$", "")
   local head, whose, body = text:match("^([^\n]*)\n([^\n]*)(\n.*\n)end\n$")
   if head ~= HEAD then
     core.log("warning", dev.hba .. "/" .. dev.name, path .. " is no state of "

@@ -151,12 +151,14 @@ local function remember(dev, job)
   keep.change(dev, changes)
 end
 
+-- What is remembered, or nil.  On a device that has another size by now it
+-- cannot go on, but what it was to erase may be there all the same.
 local function remembered(dev)
   local kept, job = keep.read(dev), {}
   for _, name in ipairs(FIELDS) do job[name] = kept["operation_" .. name] end
-  local fits = KINDS[job.kind] and work[job.how]
-               and job.total == dev.size * (job.passes or 1)
-  return fits and job
+  if not KINDS[job.kind] or not work[job.how] then return nil end
+  if job.total ~= dev.size * (job.passes or 1) then job.failed = 1 end
+  return job
 end
 
 local function wake_all(list)
