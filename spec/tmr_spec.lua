@@ -1,8 +1,9 @@
 --- Commands that end early: ABORT TASK, LUN RESET, deadlines, and what must
 --- not happen to the bytes of those that follow.
+local commands = require "spec.commands"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
-local vendor = require "spec.commands".vendor
+local vendor <const> = commands.vendor
 
 local BLOCK <const> = 512
 local TASK_ABORTED <const> = 0x40
@@ -251,6 +252,34 @@ describe("the deadline of a command", function()
     assert.equal("1", dev:cmd(vendor(0xC2)).data)
     assert.is_false(dev.kernel:broken())
   end)
+end)
+
+-- It goes on until our own deadline, and writes that come meanwhile are newer.
+it("an UNMAP that the kernel has given up takes nothing that comes after it",
+   function()
+  local dev <close> = assert(sim.device [[=slow
+    local tcmu = require "tcmu"
+    return tcmu.handler {
+      name = "slow",
+      open = function(dev) return { mem = tcmu.store.memory(dev.size) } end,
+      read = function(self, cmd, at) self.mem:read(cmd.data, at) end,
+      write = function(self, cmd, at) self.mem:write(cmd.data, at) end,
+      unmap = function(self, _, at, length)
+        tcmu.sleep(50)
+        self.mem:discard(at, length)
+      end,
+    }]])
+  local list = string.pack(">I2I2xxxxI8I4xxxxI8I4xxxx", 38, 32, 100, 8, 0, 8)
+  local unmap = dev:submit(scsi.cdb.unmap { length = #list }, list)
+  dev.shard:turn(false)
+  assert.is_true(dev:expire(unmap))
+  for _, lba in ipairs { 0, 100 } do
+    assert.is.good(dev:cmd(commands.write(lba, 1, "n")))
+  end
+  dev:run(function() return dev:now() > 1 end)
+  for _, lba in ipairs { 0, 100 } do
+    assert.equal(("n"):rep(BLOCK), dev:cmd(commands.read(lba)).data)
+  end
 end)
 
 describe("bytes of a command that ended early", function()

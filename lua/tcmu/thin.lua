@@ -49,15 +49,22 @@ function thin.unmap(self, cmd, layout)
   if list == "" then return end
   local ranges = unmap_ranges(dev, list)
   extent.check_writable(dev)
+  if #ranges == 0 then return end
+  local first, last = math.maxinteger, 0
   for _, range in ipairs(ranges) do
-    local offset = range[1] * dev.block_size
-    local length = range[2] * dev.block_size
-    local _ <close> = core.lock(self, offset, length)
-    -- Whom it has waited for may have changed that.
-    extent.check_ready(dev, scsi.UNMAP)
-    extent.check_writable(dev)
-    extent.check(dev, range[1], range[2])
-    dev:unmap(offset, length)
+    first = math.min(first, range[1])
+    last = math.max(last, range[1] + range[2])
+  end
+  local size <const> = dev.block_size
+  -- From its beginning, like WRITE, and all at once: what is written after the
+  -- kernel has given this command up must not be unmapped by it.
+  local _ <close> = core.lock(self, first * size, (last - first) * size)
+  -- Whom it has waited for may have changed that.
+  extent.check_ready(dev, scsi.UNMAP)
+  extent.check_writable(dev)
+  extent.check(dev, first, last - first)
+  for _, range in ipairs(ranges) do
+    dev:unmap(range[1] * size, range[2] * size)
   end
 end
 
