@@ -58,8 +58,8 @@ describe("tcmu.control, from start to end", function()
     tree.add(root, { ["serve.lua"] = PROGRAM:format(package.path, package.cpath,
                                                     root .. "/state", says) })
     local _, how, status = os.execute(
-      ("timeout -k 1 60 lua5.4 %s/serve.lua >%s/out 2>%s/log"):format(root, root,
-                                                                      root))
+      ("at=%s; timeout -k 1 60 lua5.4 $at/serve.lua >$at/out 2>$at/log")
+      :format(root))
     assert.equal(table.concat(expected, "\n") .. "\n",
                  tree.read(root .. "/out"))
     assert.same({ "exit", 0 }, { how, status })

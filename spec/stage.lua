@@ -70,7 +70,7 @@ function stage:kernel_files()
   return setmetatable({ write = write }, { __index = files })
 end
 
---- Somebody has /dev/uioN open for the next so many looks.
+--- Somebody has /dev/uioN open for the next so many looks; -1: for ever.
 function stage:hold(minor, looks)
   local path <const> = ("%s/dev/uio%d"):format(self.root, minor)
   rawset(io, "open", function(name, ...)

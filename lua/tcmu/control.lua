@@ -165,7 +165,7 @@ function Server:take_events()
   end
   if lost then
     log("warning", "netlink events were lost: looking for those who wait")
-    recovery.answer(self.devices)
+    self.looks:submit(function() recovery.answer(self.devices) end)
   end
 end
 
@@ -227,8 +227,12 @@ function control.serve(options)
     handlers = paths,
     sole = options.sole,
   }
-  local server = setmetatable({ netlink = nl, devices = held,
-                                places = options.handlers }, Server)
+  local server = setmetatable({
+    netlink = nl,
+    devices = held,
+    places = options.handlers,
+    looks = jobs.queue(core.log),       -- for those whose events were lost
+  }, Server)
 
   -- A signal between the two would leave every enable hanging.
   server:handle_signals()

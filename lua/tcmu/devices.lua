@@ -83,9 +83,10 @@ function Devices:remember(found)
   return record
 end
 
---- The kernel's device is gone, or never was ours.
+--- The kernel's device is gone, or never was ours; again does nothing.
 function Devices:forget(record)
   record.gone = true
+  if not self.by_id[record.id] then return end
   if record.watch then record.watch:stop() end
   if record.shard then
     self.load[record.shard] = self.load[record.shard] - 1

@@ -88,6 +88,37 @@ local function attach(held, record)
   return status, why
 end
 
+-- Does not wait for the device's other jobs: one may hang in configfs for this.
+-- Without an event the kernel has said nothing, and waits for nothing.
+local function removed(held, record, event)
+  record.gone = true
+  if record.watch then record.watch:stop() end
+  if record.shard and record.state ~= "stopped" then
+    record.state = "removing"
+    local status, why = held:ask(record, "remove", {})
+    if status ~= 0 then held.log("warning", record.who, why or "remove") end
+  end
+  if event then reply(held, record, event, 0) end
+  held.log("info", record.who, "removed")
+  held:forget(record)
+end
+
+-- The removal of a device that we have not, or not yet.
+local function removed_elsewhere(held, found, event)
+  local free <const> = held:wait_free(found) ~= false
+  local record = held.by_minor[found.minor]
+  if record then return removed(held, record, event) end
+  if free then tell(held, event, 0) end
+  held.unanswered[event] = nil
+end
+
+local function is_there(held, record)
+  local text = files.read(("%s/uio%d/name"):format(held.roots.uio or uio.ROOT,
+                                                   record.minor))
+  local found = text and uio.parse(text)
+  return found and found.hba == record.hba and found.name == record.name
+end
+
 -- A device that is being taken over is not stale: that ends first.
 local function added(held, found, event)
   local stale = held.by_minor[found.minor]
@@ -120,24 +151,12 @@ local function added(held, found, event)
     if status == 0 then
       held.log("info", record.who, ("added: %s, %d bytes, shard %d"):format(
                record.config, record.size, record.shard))
+      -- Its enable may have been ended meanwhile, by reset_netlink.
+      if not is_there(held, record) then removed(held, record) end
     elseif not record.gone then
       held:forget(record)
     end
   end)
-end
-
--- Does not wait for the device's other jobs: one may hang in configfs for this.
-local function removed(held, record, event)
-  record.gone = true
-  if record.watch then record.watch:stop() end
-  if record.shard and record.state ~= "stopped" then
-    record.state = "removing"
-    local status, why = held:ask(record, "remove", {})
-    if status ~= 0 then held.log("warning", record.who, why or "remove") end
-  end
-  reply(held, record, event, 0)
-  held.log("info", record.who, "removed")
-  held:forget(record)
 end
 
 -- Why this new size is refused: -errno, message; nil if it is not.
@@ -220,10 +239,19 @@ local function foreign(held, found, event)
   name_hanging(held, found)
 end
 
--- Whether nobody but us is to answer.
-local function is_ours(held, found, event)
-  if event.command ~= "added" then return held.by_minor[event.minor] ~= nil end
-  return catalog.resolve(held.handlers, found.config) ~= nil
+-- Whether somebody has its device open.
+local function is_busy(held, event)
+  return uio.busy(uio.file(event.minor, held.roots.dev)) ~= false
+end
+
+--- Whether it may be us who are to answer an event.
+function events.is_ours(held, event)
+  local found = uio.parse(event.device)
+  if not found then return false end
+  local known <const> = held.by_minor[event.minor] ~= nil
+  local served <const> = catalog.resolve(held.handlers, found.config) ~= nil
+  if event.command == "added" then return served end
+  return known or served and event.command == "removed"
 end
 
 --- Takes one event of netlink's receive(), in a job.
@@ -233,7 +261,7 @@ function events.take(held, event)
   found.minor = event.minor
   found.uio = uio.file(event.minor, held.roots.dev)
 
-  if not is_ours(held, found, event) then
+  if not events.is_ours(held, event) then
     if event.command == "added" then foreign(held, found, event) end
     return
   end
@@ -241,28 +269,49 @@ function events.take(held, event)
   local record = held.by_minor[event.minor]
   if event.command == "added" then
     added(held, found, event)
-  elseif event.command == "removed" then
+  elseif event.command == "removed" and record then
     removed(held, record, event)
+  elseif event.command == "removed" then
+    removed_elsewhere(held, found, event)
   else
     reconfig(held, record, event)
   end
 end
 
---- Answers what nobody will any more: all has stopped.  But for an enable whose
---- device a shard may still have open: the kernel would take it for open ever
---- after, and the next start answers.
+--- Whether an event is being dealt with that the kernel knows by this number.
+function events.in_hand(held, device_id)
+  for event in pairs(held.unanswered) do
+    if event.device_id == device_id then return true end
+  end
+  return false
+end
+
+--- Lets go of the devices that the kernel has no more without our having heard.
+function events.forget_vanished(held)
+  local vanished = {}
+  for _, record in pairs(held.by_id) do
+    if not record.gone and not is_there(held, record) then
+      vanished[#vanished + 1] = record
+    end
+  end
+  for _, record in ipairs(vanished) do
+    jobs.start(held.log, removed, held, record)
+  end
+end
+
+--- Answers what nobody will any more: all has stopped.  Not the removal of a
+--- device that somebody has open, who will.  Nor an enable whose device a shard
+--- may have open: the kernel would take it for open ever after, and the next
+--- start answers.
 function events.finish(held)
   local late <const> = held.netlink:receive() or {}
   for _, event in ipairs(late) do
-    local found = uio.parse(event.device)
-    if found and is_ours(held, found, event) then
-      held.unanswered[event] = true
-    end
+    if events.is_ours(held, event) then held.unanswered[event] = true end
   end
   for event in pairs(held.unanswered) do
     local record = held.by_minor[event.minor]
     if event.command == "removed" then
-      tell(held, event, 0)
+      if record or not is_busy(held, event) then tell(held, event, 0) end
     elseif event.command == "reconfig" or not (record and record.shard) then
       held.log("error", event.device, STOPPING)
       tell(held, event, -ESHUTDOWN)
@@ -273,8 +322,9 @@ end
 --- Refuses an event that cannot be done any more, if its device is ours.
 function events.refuse(held, event, status)
   local found = uio.parse(event.device)
-  if catalog.resolve(held.handlers, found.config) and
-     uio.busy(uio.file(event.minor, held.roots.dev)) == false then
+  if held.by_minor[event.minor] or
+     (catalog.resolve(held.handlers, found.config) and
+      not is_busy(held, event)) then
     held.netlink:done(event, status)
   end
 end

@@ -84,9 +84,23 @@ function recovery.orphans(held, waiting, received)
   return orphans
 end
 
-local function rmdir_waits(waiting)
+-- A waiting rmdir beyond those whose events we have: which is whose cannot be
+-- told, so they are counted.
+local function left_rmdir(held, waiting, received)
+  local ours = 0
+  local function count(event)
+    if event.command == "removed" then ours = ours + 1 end
+  end
+  for _, event in ipairs(received) do
+    if events.is_ours(held, event) then count(event) end
+  end
+  for event in pairs(held.unanswered) do count(event) end
+
   for _, wait in ipairs(waiting) do
-    if wait.command == "removed" then return wait end
+    if wait.command == "removed" then
+      if ours == 0 then return wait end
+      ours = ours - 1
+    end
   end
 end
 
@@ -110,16 +124,22 @@ local function free_rmdir(held, wait)
 end
 
 --- Gives every waiting configfs write the answer that it has been left
---- without, and takes the events that have come meanwhile.  In a job.
+--- without, and takes the events that have come meanwhile.  At the start, and
+--- when events have been lost; what is in hand goes on.  In a job, and not in
+--- two at a time.
 -- @param held  devices of devices.new()
 function recovery.answer(held)
   local waiting = processes.waiting(held.roots.proc)
   local received = held.netlink:receive() or {}
-  local rmdir = rmdir_waits(waiting)
-  if rmdir and free_rmdir(held, rmdir) then return end
+  local rmdir = left_rmdir(held, waiting, received)
+  if rmdir and free_rmdir(held, rmdir) then
+    return events.forget_vanished(held)
+  end
 
   for _, event in ipairs(recovery.orphans(held, waiting, received)) do
-    if event.command == "reconfig" then
+    if events.in_hand(held, event.device_id) then
+      held.log("debug", event.device, event.command .. " is in hand")
+    elseif event.command == "reconfig" then
       -- What it was to become is lost with the event: have it tried again.
       events.refuse(held, event, -EAGAIN)
     else
@@ -129,6 +149,7 @@ function recovery.answer(held)
   for _, event in ipairs(received) do
     jobs.start(held.log, events.take, held, event)
   end
+  events.forget_vanished(held)
 end
 
 --- Takes over every device of ours that there is, all at a time; in a job.
