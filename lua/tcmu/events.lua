@@ -6,18 +6,16 @@
 -- be about to answer it.
 
 local catalog = require "tcmu.catalog"
-local configfs = require "tcmu.configfs"
 local files = require "tcmu.files"
 local jobs = require "tcmu.jobs"
 local processes = require "tcmu.processes"
+local request = require "tcmu.request"
 local uio = require "tcmu.uio"
 
 local ENOENT <const> = 2
 local EIO <const> = 5
 local EBUSY <const> = 16
 local ENODEV <const> = 19
-local EINVAL <const> = 22
-local EOPNOTSUPP <const> = 95
 local ESHUTDOWN <const> = 108
 
 local STOPPING <const> = "refused: tcmu-lua is stopping"
@@ -159,49 +157,13 @@ local function added(held, found, event)
   end)
 end
 
--- Why this new size is refused: -errno, message; nil if it is not.
-local function bad_size(record, size)
-  local why = configfs.unsound(size, record.block_size)
-  if why then return -EINVAL, why end
-  if size >= record.size or not record.configfs:exported() then return end
-  -- `tcmu-lua resize --force` has written the size to `control` before.
-  if record.configfs:number("attrib/dev_size") == size then return end
-  return -EBUSY, ("shrinking an exported disk from %d to %d bytes loses " ..
-                  "data: take its LUNs away first, or type 'tcmu-lua " ..
-                  "resize %s %d --force'"):format(
-                  record.size, size, record.name, size)
-end
-
--- @return verb and fields for the shard; or nil, status, message
-local function change(held, record, event)
-  if held.stopping then return nil, -ESHUTDOWN, STOPPING end
-  if record.state ~= "serving" then
-    return nil, -ENODEV, "refused: no handler serves the device now"
-  end
-
-  if event.size then
-    local status, why = bad_size(record, event.size)
-    if status then return nil, status, why end
-    return "size", { size = event.size, force = event.size < record.size }
-  elseif event.write_cache ~= nil then
-    return "write_cache", { write_cache = event.write_cache }
-  elseif event.config then
-    local config = files.trim(event.config)
-    if uio.split_config(config) ~= record.subtype then
-      return nil, -EINVAL, ("'%s' is another handler's: delete the device " ..
-                            "and create it anew"):format(config)
-    end
-    return "config", { config = config }
-  end
-  return nil, -EOPNOTSUPP, "this kernel asks for a change unknown to tcmu-lua"
-end
-
 local function reconfig(held, record, event)
   record.jobs:submit(function()
     local verb, fields
     local status = answer(held, record, event, function()
       local refusal, why
-      verb, fields, why = change(held, record, event)
+      if held.stopping then return -ESHUTDOWN, STOPPING end
+      verb, fields, why = request.of(record, event)
       if not verb then
         refusal, fields = fields, nil
         return refusal, why
