@@ -83,6 +83,7 @@ describe("tcmu.control, with events lost", function()
   it("goes on with a change that it has in hand", function()
     serve("d", 0)
     s.answers.size = false
+    s.held.limits.answer = 20000
     hanging(71, "attrib/dev_size")
     local e = s:take(event("reconfig", "d", "ram/", 0, { size = 1 << 27 }))
     look()

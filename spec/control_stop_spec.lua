@@ -12,7 +12,10 @@ local event <const>, settle <const> = stage.event, stage.settle
 describe("tcmu.control, stopping", function()
   local s
 
-  before_each(function() s = stage.make() end)
+  before_each(function()
+    s = stage.make()
+    s.held.limits.stop = 20000
+  end)
   after_each(function() s:clean() end)
 
   local function stop()
@@ -143,7 +146,6 @@ describe("tcmu.control, stopping", function()
 
   it("waits for a new device that is busy, and refuses it", function()
     s.held.limits.patience = 5000
-    s.held.limits.stop = 20000
     s.enabling.d = true
     s:backstore("d", "ram/", 0)
     s:hold(0, 1)
@@ -199,11 +201,13 @@ describe("tcmu.control, stopping", function()
 
     it("leaves an enable to the next start whose device is open", function()
       s.answers.add = false
+      s.held.limits.answer = 20000
       s:backstore("d", "ram/", 0)
       s:take(event("added", "d", "ram/", 0))
       settle(function() return s:verbs() == "add" end)
       events.finish(s.held)
       answered {}
+      answer("add", 0)
     end)
   end)
 end)
