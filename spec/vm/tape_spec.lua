@@ -167,5 +167,11 @@ describe("a tape", function()
     attach()
     mt "setblk 0"
     guest.sh("tar -df %s -C /data", TAPE)
+    -- It was not at its start, and who writes now may not know that it is.
+    assert.not_equal(0, (guest.try("tar -cf %s -C /data tree", TAPE)))
+    mt "rewind"
+    guest.sh("tar -df %s -C /data", TAPE)
+    mt "rewind"
+    guest.sh("tar -cf %s -C /data tree", TAPE)
   end)
 end)
