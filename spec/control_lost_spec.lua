@@ -150,6 +150,30 @@ describe("tcmu.control, with events lost", function()
     assert.equal("serving", s.held.by_minor[1].state)
   end)
 
+  it("counts a device once that goes in two ways", function()
+    serve("d", 0)
+    local shard <const> = s.held.by_minor[0].shard
+    s.answers.remove = false
+    s:take(event("removed", "d", "ram/", 0))
+    s:take(event("removed", "d", "ram/", 0))
+    settle(function() return #s.replies == 2 end)
+    assert.equal(0, s.held.load[shard])
+  end)
+
+  it("does not give a shard what goes while it is looked at", function()
+    backstore("d", 0)
+    local read <const> = s.held.io.read
+    s.held.io.read = function(path)
+      jobs.sleep(5)
+      return read(path)
+    end
+    s:take(event("added", "d", "ram/", 0))
+    local e = s:take(event("removed", "d", "ram/", 0))
+    assert.same({ { e, 0 } }, s.replies)
+    settle(function() return #s.replies == 2 end)
+    assert.equal("", s:verbs())
+  end)
+
   it("lets go of a device whose enable was ended meanwhile", function()
     backstore("d", 0)
     s.held.netlink.done = function()

@@ -154,6 +154,15 @@ describe("tcmu.control, stopping", function()
     assert.same({ { e, -ESHUTDOWN } }, s.replies)
   end)
 
+  it("does not block what may be somebody else's", function()
+    s:backstore("d", "ram/", 0, { ["attrib/nl_reply_supported"] = "-1\n" })
+    s:hold(0, -1)
+    s:take(event("added", "d", "ram/", 0))
+    stop()
+    assert.is_true(s:logged "left alone")
+    assert.equal("unblocked\n", block_dev "d")
+  end)
+
   describe("in the end", function()
     -- Each of these and what it was answered, in any order.
     local function answered(expected)

@@ -187,9 +187,12 @@ function Devices:attach(record)
   -- First the watch, then the values: a write between them is seen twice.
   refresh.watch(self, record)
   local fields, why = self:describe(record)
+  if fields then want_aborts(self, record) end
+  if record.gone then
+    record.watch:stop()         -- begun after its removal had stopped it
+    return -ENODEV, "removed before it was served"
+  end
   if not fields then return -EINVAL, why end
-  want_aborts(self, record)
-  if record.gone then return -ENODEV, "removed before it was served" end
 
   record.handler = fields.handler
   record.size = fields.size
