@@ -48,18 +48,28 @@ static int move(struct file *f, struct store_op *op, int flags)
   return 0;
 }
 
+/* Most often it is the write that has failed and not its sync; but the latter
+ * is told so, too, where data got their place only then. */
+static bool no_room(ssize_t rc)
+{
+  return rc == -ENOSPC || rc == -EDQUOT || rc == -ENOMEM;
+}
+
 /* Did the write fail, or its sync, perhaps on account of others?  A write that
- * fails without a sync as well has harmed only itself. */
+ * fails without a sync as well has harmed only itself.  Where there was no room
+ * and is now, a sync of the other description tells: it hears of all that a
+ * failed sync of this one was told. */
 static int write_stable(struct file *f, struct store_op *op)
 {
   int rc = -EOPNOTSUPP;
 
   if (!f->no_dsync)
     rc = move(f, op, RWF_DSYNC);
-  if (rc == -EOPNOTSUPP) {
-    f->no_dsync = true;
+  if (rc == -EOPNOTSUPP || no_room(rc)) {
+    if (rc == -EOPNOTSUPP)
+      f->no_dsync = true;
     rc = move(f, op, 0);
-    if (rc || !fdatasync(f->data))
+    if (rc || !fdatasync(f->fd))
       return rc;
     rc = -errno;
   }
@@ -100,7 +110,8 @@ static void moved(struct aio_call *call, ssize_t n)
     op->dsync = false;
   } else if (n < 0 && op->dsync) {
     op->dsync = false;          /* as write_stable() */
-    op->doubt = (int)n;
+    if (!no_room(n))
+      op->doubt = (int)n;
   } else {
     file_moved(f, op, n ? (int)n : -EIO);
     return;

@@ -505,4 +505,13 @@ describe("a file store, seen from the kernel,", function()
     assert.equal("28\nok", watch([[try("write", buf, 0, true) try("flush")]],
                                  "pwritev2:error=ENOSPC"))
   end)
+
+  it("and after one that found some in the end, which is stable", function()
+    local none <const> = "pwritev2:error=ENOSPC:when=1"
+    local script <const> = [[try("write", buf, 0, true) try("flush")]]
+    assert.equal("ok\nok", watch(script, none))
+    assert.equal(2, count(SYNC, "= 0"))
+    assert.equal("5\n5",
+                 watch(script, none .. " -e inject=fdatasync:error=EIO:when=1"))
+  end)
 end)
