@@ -235,6 +235,20 @@ for _, path in ipairs { "handlers/ram.lua", "handlers/ramdisk.lua" } do
   end)
 end
 
+describe("a disk in a file", function()
+  it("offers no WRITE ATOMIC, of which it might keep a part", function()
+    local path <const> = require("spec.shell").temporary()
+    finally(function() os.remove(path) end)
+    local dev <close> = sim.device("handlers/file.lua", {
+      size = BLOCK * BLOCKS, options = "create=yes;path=" .. path })
+    local b0 = dev:cmd(make.inquiry { evpd = true, page_code = 0xB0,
+                                      length = 64 }).data
+    assert.equal(0, (string.unpack(">I4", b0, 45)))
+    assert.has.sense(dev:cmd(make.write_atomic_16 { blocks = 1 }, block "x"),
+                     scsi.INVALID_COMMAND_OPERATION_CODE)
+  end)
+end)
+
 describe("a read-only disk", function()
   it("refuses these as well", function()
     local dev <close> = sim.device("handlers/ram.lua",

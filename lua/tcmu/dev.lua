@@ -201,7 +201,8 @@ function devs.abilities(dev, h)
   if not dev.store and not away then
     return { read = h.read ~= nil, write = h.write ~= nil,
              unmap = h.unmap ~= nil, flush = h.flush ~= nil,
-             zero = h.write ~= nil }
+             zero = h.write ~= nil,
+             atomic = h.write ~= nil and h.flush == nil }
   end
   for _, key in ipairs(SHADOWED) do
     if h[key] then
@@ -214,7 +215,8 @@ function devs.abilities(dev, h)
   if info.read_only then dev.read_only = true end
   return { read = true, write = not info.read_only,
            unmap = info.discards,
-           flush = info.volatile_cache, zero = not info.read_only }
+           flush = info.volatile_cache, zero = not info.read_only,
+           atomic = not info.volatile_cache }
 end
 
 --- Tells C by which designators other devices of the process find this one,

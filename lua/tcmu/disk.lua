@@ -50,7 +50,7 @@ local on, offers = block.commands {
   write_12 = sbc.write,
   write_16 = sbc.write,
   write_32 = sbc.write,
-  write_atomic_16 = sbc.write_atomic,
+  write_atomic_16 = { sbc.write_atomic, when = can "atomic" },
   pre_fetch_10 = sbc.prefetch,
   pre_fetch_16 = sbc.prefetch,
   read_capacity_16 = sbc.read_capacity_16,

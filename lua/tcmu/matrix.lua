@@ -7,7 +7,8 @@ local rsoc = require "tcmu.rsoc"
 local matrix = {}
 
 -- What a device may lack, and how the list says that a command needs it.
-local ABILITIES <const> = { "write", "unmap", "flush", "eject" }
+local ABILITIES <const> = { "write", "unmap", "flush", "eject",
+                             "atomic" }
 
 -- A device of the kind that can do all but `lacking`.
 local function example(kind, lacking)

@@ -71,7 +71,8 @@ local function imagined(h)
     can = { read = true, write = not own or h.write ~= nil,
             unmap = not own or h.unmap ~= nil,
             flush = not own or h.flush ~= nil,
-            zero = not own or h.write ~= nil },
+            zero = not own or h.write ~= nil,
+            atomic = own and h.write ~= nil and h.flush == nil },
   }
 end
 
