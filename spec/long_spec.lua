@@ -4,6 +4,7 @@ local core = require "tcmu.core"
 local lists = require "spec.copy_lists"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
+local vendor = require "spec.commands".vendor
 
 local make = scsi.cdb
 local BLOCK <const> = 512
@@ -99,4 +100,27 @@ describe("the budget of a shard", function()
                                           { size = 4 << 30 }))
     assert.is.good(dev:cmd(make.verify_16 { lba = 0, blocks = 4096 * MIB }, ""))
   end)
+end)
+
+it("zeroes that fit into one part are written without a turn for others",
+   function()
+  local dev <close> = assert(sim.device([[=own
+    local tcmu = require "tcmu"
+    return tcmu.handler { name = "own",
+      open = function(dev)
+        return { bytes = tcmu.buffer(dev.size), dev = dev }
+      end,
+      read = function() end,
+      write = function(self, cmd, offset, length)
+        self.bytes:copy(offset, cmd.data, 0, length)
+      end,
+      on = {
+        [0xC1] = function(self)
+          return coroutine.wrap(function()
+            self.dev:zero(0, 4096)
+            return "done"
+          end)()
+        end,
+      } }]], { size = 1 << 20 }))
+  assert.equal("done", dev:cmd(vendor(0xC1)).data)
 end)

@@ -151,10 +151,27 @@ describe("a ROD token", function()
       local token = token_for({ 10, 10 })
       write(a, 20, data)
       write(a, 9, data)
+      assert.is.good(a:cmd(make.unmap { length = 40 },
+        string.pack(">I2I2xxxxI8I4xxxxI8I4xxxx", 38, 32, 20, 8, 0, 10)))
       assert.is.good(use(b, token, ranges({ 0, 10 })), name)
       change()
       assert.has.sense(use(b, token, ranges({ 0, 10 })), REVOKED)
     end
+  end)
+
+  it("outlives the load of a medium that is there", function()
+    host:close()
+    start(1, { source = [[=removable
+      local tcmu = require "tcmu"
+      return tcmu.handler { name = "removable",
+        options = { removable = tcmu.option.boolean { "it is",
+                                                      default = true } },
+        open = function(dev)
+          return { store = tcmu.store.memory(dev.size) }
+        end }]] })
+    local token = token_for({ 10, 10 })
+    assert.is.good(a:cmd(make.start_stop_unit { loej = true, start = true }))
+    assert.is.good(use(b, token, ranges({ 0, 10 })))
   end)
 
   it("is revoked by writes that Lua serves, and by Lua's own", function()

@@ -139,6 +139,22 @@ describe("a tape", function()
     assert.equal("one", read(3).data)
   end)
 
+  it("can be loaded again wherever its unload was aborted", function()
+    write "one"
+    for looks = 1, 40 do
+      local unload = dev:submit(make.load_unload { load = 0 })
+      dev:run(function()
+        looks = looks - 1
+        return looks <= 0 or unload.result
+      end)
+      if not unload.result then dev:abort(unload) end
+      dev:wait(unload)
+      good(make.load_unload { load = 1 })
+      dev:cmd(make.test_unit_ready())
+      assert.equal("one", read(3).data)
+    end
+  end)
+
   it("is written by nobody who asked before it was loaded", function()
     local function submit(text)
       return dev:submit(make.write_6 { blocks = #text }, text)

@@ -152,7 +152,7 @@ function Dev:zero(offset, length)
     if finish - offset < #zeroes then zeroes = core.buffer(finish - offset) end
     self:write(zeroes, offset)
     offset = offset + #zeroes
-    core.sleep(0)                   -- a handler's write may never wait
+    if offset < finish then core.sleep(0) end   -- a write may never wait
   end
 end
 

@@ -105,7 +105,9 @@ end
 local function removed_elsewhere(held, found, event)
   local free <const> = held:wait_free(found) ~= false
   local record = held.by_minor[found.minor]
-  if record then return removed(held, record, event) end
+  if record and record.who == found.hba .. "/" .. found.name then
+    return removed(held, record, event)
+  end
   if free then tell(held, event, 0) end
   held.unanswered[event] = nil
 end

@@ -63,7 +63,8 @@ end
 -- May wait.
 function medium.load(self, dev)
   if prevented(dev) then error(REMOVAL_PREVENTED) end
-  local _ <close> = core.lock(self, 0, dev.size)
+  -- Behind an eject; the blocks stay what they are.
+  local _ <close> = core.lock(self, 0, dev.size, true)
   if medium.present(dev) then return end
   if dev.kind.loading then
     dev.kind.loading(self, dev)

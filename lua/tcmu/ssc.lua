@@ -314,8 +314,11 @@ end
 
 --- kind.ejected: the tape leaves the drive rewound.
 function ssc.ejected(self, dev)
+  -- Also if the command is aborted while the label is written.
+  local _ <close> = setmetatable({}, { __close = function()
+    medium.release(self, dev)
+  end })
   dev.tape:rewind()
-  medium.release(self, dev)
 end
 
 --- kind.loading: the tape is what the handler's `reload` gives.

@@ -58,12 +58,14 @@ function thin.unmap(self, cmd, layout)
   local size <const> = dev.block_size
   -- From its beginning, like WRITE, and all at once: what is written after the
   -- kernel has given this command up must not be unmapped by it.
-  local _ <close> = core.lock(self, first * size, (last - first) * size)
+  local _ <close> = core.lock(self, first * size, (last - first) * size, true)
   -- Whom it has waited for may have changed that.
   extent.check_ready(dev, scsi.UNMAP)
   extent.check_writable(dev)
   extent.check(dev, first, last - first)
   for _, range in ipairs(ranges) do
+    -- Only this is what changes.
+    local _ <close> = core.lock(self, range[1] * size, range[2] * size)
     dev:unmap(range[1] * size, range[2] * size)
   end
 end
