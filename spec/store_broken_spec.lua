@@ -87,6 +87,26 @@ describe("a disk that fails below a file store", function()
     end)
   end
 
+  needs_disk("does not keep the handler's close from being called", function()
+    local closed <const> = os.tmpname()
+    os.remove(closed)
+    local dev = assert(sim.device(([[=unflushed
+      local tcmu = require "tcmu"
+      return tcmu.handler {
+        name = "unflushed",
+        open = function(dev)
+          return { store = tcmu.store.file(%q, "rw", dev.size) }
+        end,
+        close = function() io.open(%q, "w"):close() end,
+      }]]):format(disk, closed), { size = SIZE, write_cache = true }))
+    assert.is.good(dev:cmd(write(0, 8, "w")))
+    breaks(true)
+    assert.is.good(dev:cmd(write(8, 8, "w")))
+    assert.equal(0, (dev:close()))
+    breaks(false)
+    assert.is_truthy(os.remove(closed))
+  end)
+
   needs_disk("fails only the write that goes past the page cache", function()
     assert.equal("good good bad good good good good",
                  steps({ direct = true }, true))

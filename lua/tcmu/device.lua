@@ -46,10 +46,18 @@ local function open(h, handle, fields)
   if dev.kind.opened then dev.kind.opened(dev) end
 end
 
--- A task.  What an open that failed left behind has nothing to close.
+-- A task.  What an open that failed left behind has nothing to close.  The
+-- handler closes what is its own even if the last flush fails.
 local function close(dev)
   if not dev or not dev.can then return end
-  if dev.store and dev.can.flush and not dev.read_only then dev.store:flush() end
+  if dev.store and dev.can.flush and not dev.read_only then
+    local flushed, why = pcall(dev.store.flush, dev.store)
+    if not flushed then
+      core.log("error", dev.hba .. "/" .. dev.name, "the last flush has "
+               .. "failed, what was in the cache may be lost: "
+               .. failure.reason(why))
+    end
+  end
   if dev.handler.close then dev.handler.close(dev.self) end
 end
 
