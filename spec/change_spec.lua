@@ -25,6 +25,16 @@ describe("a device that was cut and grows", function()
     assert.is_true(("n"):rep(BLOCK) == dev:cmd(commands.read(LAST)).data)
   end)
 
+  it("has zeroes where old data were in a handler's own memory", function()
+    local dev <close> = assert(sim.device("handlers/ramdisk.lua",
+                                          { size = 2 * MIB }))
+    assert.is.good(dev:cmd(commands.write(MIB // BLOCK - 1, 1, "k")))
+    cut_and_grow(dev)
+    assert.is_true(("\0"):rep(BLOCK) == dev:cmd(commands.read(LAST)).data)
+    assert.is_true(("k"):rep(BLOCK)
+                   == dev:cmd(commands.read(MIB // BLOCK - 1)).data)
+  end)
+
   it("has what its handler keeps behind its blocks", function()
     local dev <close> = assert(sim.device([[=more
       local tcmu = require "tcmu"

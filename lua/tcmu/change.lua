@@ -5,11 +5,14 @@
 
 local alua = require "tcmu.alua"
 local cache = require "tcmu.cache"
+local core = require "tcmu.core"
 local devs = require "tcmu.dev"
 local routes = require "tcmu.routes"
 local scsi = require "tcmu.scsi"
 
 local change = {}
+
+local FORGOTTEN <const> = 256 << 20     -- bytes that a handler unmaps at once
 
 -- Makes room in the store for `size` bytes; where the store is as large as the
 -- device, what it forgets does not come back when the device grows again.
@@ -18,6 +21,16 @@ local function fit(dev, size)
   if not store then return end
   local has <const> = store:size()
   if has < size or has == dev.size then store:resize(size) end
+end
+
+-- What a handler without a store keeps from `size` bytes on must not come back
+-- either.
+local function forget(dev, size)
+  if dev.store or not dev.handler.unmap then return end
+  for offset = size, dev.size - 1, FORGOTTEN do
+    dev:unmap(offset, math.min(FORGOTTEN, dev.size - offset))
+    core.sleep(0)                   -- a handler's unmap may never wait
+  end
 end
 
 function change.size(dev, fields)
@@ -30,12 +43,16 @@ function change.size(dev, fields)
     error(("shrinking from %d to %d bytes would cut off data: resize with "
            .. "--force if that is meant"):format(dev.size, size), 0)
   end
+  -- What is being written to the blocks that go comes to its end first.
+  local _ <close> = size < dev.size
+                    and core.lock(dev.self, size, dev.size - size) or nil
   if size ~= dev.size and dev.operation then
     error("a SANITIZE or FORMAT UNIT of the old size is under way or has "
           .. "failed: change the size when it is done", 0)
   end
   if size ~= dev.size and dev.kind.resize then dev.kind.resize(dev, size) end
   fit(dev, size)
+  forget(dev, size)
   if size == dev.size then return end
   if dev.tokens then require("tcmu.rod").revoke(dev) end
   dev.size = size
