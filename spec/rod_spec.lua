@@ -60,6 +60,13 @@ describe("a ROD token", function()
              token = r.data:sub(33 + sense + 4 + 2) }
   end
 
+  -- The state and, of the sense data in descriptor format, key and code.
+  local function reason(dev, id)
+    local r = dev:cmd(make.receive_rod_token_information {
+      list_identifier = id, length = 1024 })
+    return { r.data:byte(6), r.data:byte(34, 36) }
+  end
+
   local function use(dev, token, list, more)
     more = more or {}
     local body = string.pack(">BxxxxxI8c512xxxxxxs2", more.flags or 0,
@@ -293,6 +300,33 @@ describe("a ROD token", function()
     assert.is.good(use(b, token, ranges({ 5, 100 }), { flags = 1 }))
     b:run(function() return information(b, 2).state == 1 end)
     assert.equal(numbered(100), read(b, 5, 100))
+  end)
+
+  it("says why its own device could not be written, in the background too",
+     function()
+    host:close()
+    start(1, { source = [[=short
+      local tcmu = require "tcmu"
+      return tcmu.handler {
+        name = "short",
+        open = function() return { disk = tcmu.store.memory(1 << 20) } end,
+        read = function(self, cmd, offset)
+          self.disk:read(cmd.data, offset)
+        end,
+        write = function(self, cmd, offset)
+          if offset >= 2 << 20 then error "a bug" end
+          self.disk:write(cmd.data, offset)
+        end,
+      }]] })
+    local token <const> = token_for { 0, 8 }
+    for lba, value in pairs { [3000] = scsi.LOGICAL_UNIT_COMMUNICATION_FAILURE,
+                              [5000] = scsi.INTERNAL_TARGET_FAILURE } do
+      assert.has.sense(use(a, token, ranges { lba, 8 }), value)
+      assert.same({ 2, value.key, value.asc, value.ascq }, reason(a, 2))
+      assert.is.good(use(a, token, ranges { lba, 8 }, { id = 3, flags = 1 }))
+      for _ = 1, 10 do a:cmd(make.test_unit_ready {}) end
+      assert.same({ 2, value.key, value.asc, value.ascq }, reason(a, 3))
+    end
   end)
 
   it("is made of what the device allows, no more", function()

@@ -5,6 +5,7 @@
 -- would end the keeping, nothing is kept for long.
 
 local core = require "tcmu.core"
+local failure = require "tcmu.failure"
 local sense = require "tcmu.sense"
 
 local records = {}
@@ -72,12 +73,12 @@ local function make_room(copies)
   error(sense.status.BUSY)
 end
 
---- A new record { action, id, status, bytes = moved so far, segments = begun so
--- far, partial, background = its command is answered before }, kept only if
--- `keep`.  Raises if a copy with that identifier runs, or too many do.
+--- A new record { dev, action, id, status, bytes = moved so far, segments =
+-- begun so far, partial, background = its command is answered before }, kept
+-- only if `keep`.  Raises if a copy with that identifier runs, or too many do.
 function records.enter(dev, action, id, keep)
-  local record = { action = action, id = id, status = IN_PROGRESS, bytes = 0,
-                   segments = 0, resets = dev.handle():resets(),
+  local record = { dev = dev, action = action, id = id, status = IN_PROGRESS,
+                   bytes = 0, segments = 0, resets = dev.handle():resets(),
                    waiting = {} }
   if not keep then return record end
   dev.copies = dev.copies or {}
@@ -101,10 +102,14 @@ local ending <const> = { __close = function(record, why)
 end }
 
 --- Calls fn(record, ...).  However it ends, and if it is cancelled, the record
--- says so.  Waits; raises what fn raises.
+-- says so.  Waits; raises what fn raises, as a sense value: in the background
+-- only the record and the log tell of it.
 function records.perform(record, fn, ...)
   local _ <close> = setmetatable(record, ending)
-  fn(record, ...)
+  local good, why = xpcall(fn, function(err)
+    return failure.value(record.dev, err, debug.traceback)
+  end, record, ...)
+  if not good then error(why, 0) end
   record.done = true
 end
 
@@ -134,11 +139,11 @@ end
 --- The status that a command ended with, and its sense data in one of both
 -- formats or "".
 function records.verdict(record, descriptor_format)
-  local failure <const> = record.failure
+  local why <const> = record.failure
   if record.status ~= BAD then return 0, "" end
-  if not failure then return CHECK_CONDITION, "" end
-  if failure.status ~= CHECK_CONDITION then return failure.status, "" end
-  return CHECK_CONDITION, sense.encode(failure, descriptor_format)
+  if not why then return CHECK_CONDITION, "" end
+  if why.status ~= CHECK_CONDITION then return why.status, "" end
+  return CHECK_CONDITION, sense.encode(why, descriptor_format)
 end
 
 --- The first 28 bytes of the answers that tell of a copy by a list identifier

@@ -20,17 +20,24 @@ local function log(dev, text)
   core.log("error", dev.hba .. "/" .. dev.name, text)
 end
 
---- Status byte and sense bytes for what a command raised.
-function failure.command(dev, err, traceback, bytes)
-  local value = err
+--- The sense value for what was raised.  What is none is logged: an I/O error
+-- with what it says, anything else as the text that what(err) gives.
+function failure.value(dev, err, what)
   if is_io_error(err) then
     log(dev, err.message)
-    value = sense.from_errno(err.errno, err.verb ~= "read")
-  elseif not sense.is(err) then
-    log(dev, ("in command %02Xh: %s"):format(bytes:byte(1),
-        traceback or tostring(err)))
-    value = sense.constant.INTERNAL_TARGET_FAILURE
+    return sense.from_errno(err.errno, err.verb ~= "read")
   end
+  if sense.is(err) then return err end
+  log(dev, what(err))
+  return sense.constant.INTERNAL_TARGET_FAILURE
+end
+
+--- Status byte and sense bytes for what a command raised.
+function failure.command(dev, err, traceback, bytes)
+  local value <const> = failure.value(dev, err, function()
+    return ("in command %02Xh: %s"):format(bytes:byte(1),
+                                           traceback or tostring(err))
+  end)
   if value.status ~= 0x02 then return value.status end
   return value.status, sense.encode(value, dev.descriptor_sense)
 end
