@@ -219,6 +219,16 @@ describe("EXTENDED COPY", function()
     assert.has.sense(details(4), scsi.INVALID_FIELD_IN_CDB, 2)
   end)
 
+  it("is not told of once a refused one has had its list identifier",
+     function()
+    assert.is.good(copy(lid1(target(), segment(0, 0, 1, 0, 1), 1)))
+    assert.equal(1, long_status(1).state)
+    local bad <const> = lists.target(designators[2], 4096)
+    assert.has.sense(copy(lid1(bad, segment(0, 0, 1, 0, 1), 1)),
+                     scsi.INVALID_FIELD_IN_PARAMETER_LIST)
+    assert.has.sense(long_status(1), scsi.INVALID_FIELD_IN_CDB, 2)
+  end)
+
   it("can be aborted by its list identifier", function()
     local SLOW <const> = [[=slow
       local tcmu = require "tcmu"

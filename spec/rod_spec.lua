@@ -417,4 +417,14 @@ describe("a ROD token", function()
     assert.has.sense(a:cmd(make.receive_rod_token_information {
       list_identifier = 77, length = 1024 }), scsi.INVALID_FIELD_IN_CDB, 2)
   end)
+
+  it("is not told of once a refused command has had its list identifier",
+     function()
+    local token <const> = token_for { 0, 1 }
+    assert.is.good(use(b, token, ranges { 1, 1 }))
+    assert.equal(1, information(b, 2).state)
+    write(a, 0, numbered(1))
+    assert.has.sense(use(b, token, ranges { 1, 1 }), REVOKED)
+    assert.has.sense(information(b, 2), scsi.INVALID_FIELD_IN_CDB, 2)
+  end)
 end)

@@ -109,6 +109,7 @@ local function extended_copy(self, cmd, layout, action)
   local list = guard.parameters(cmd, layout)
   if list == "" then return end
   local request = copy_list.read(list, action == LID4)
+  if request.keep then records.forget(dev, request.id) end
   local ends, reasons = find_ends(self, dev, request.targets)
   local record = records.enter(dev, action, request.id, request.keep)
   record.background = request.immed

@@ -55,10 +55,11 @@ function records.find(dev, id)
   end
 end
 
---- Forgets a record.
+--- Forgets the record with an identifier if its copy has ended: for a command
+-- that uses the identifier again, before it can be refused.
 function records.forget(dev, id)
-  local _, i = records.find(dev, id)
-  if i then table.remove(dev.copies, i) end
+  local record, i = records.find(dev, id)
+  if record and record.ended then table.remove(dev.copies, i) end
 end
 
 -- The oldest that has ended makes room.
@@ -82,9 +83,8 @@ function records.enter(dev, action, id, keep)
                    waiting = {} }
   if not keep then return record end
   dev.copies = dev.copies or {}
-  local old <const> = records.find(dev, id)
-  if old and old.status == IN_PROGRESS then error(IN_USE) end
   records.forget(dev, id)
+  if records.find(dev, id) then error(IN_USE) end
   make_room(dev.copies)
   table.insert(dev.copies, record)
   return record

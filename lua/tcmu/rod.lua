@@ -199,6 +199,7 @@ end
 local function read_list(cmd, layout, head)
   local list = guard.parameters(cmd, layout)
   if list == "" then return nil end
+  records.forget(cmd.dev, guard.field(cmd, layout, "list_identifier"))
   if #list < head then error(BAD_LENGTH) end
   local said = string.unpack(">I2", list) + 2
   if said < head + RANGE then error(BAD_FIELD:at_param(0)) end
