@@ -117,6 +117,7 @@ describe("a zoned disk", function()
     for text, why in pairs {
       ["zone_size=98304"] = "power of two",
       ["zone_size=256"] = "power of two",
+      ["zone_size=0"] = "power of two",
       ["zone_size=64K;conventional=8"] = "at least one",
       ["zone_size=1M"] = "whole number of zones",
       ["zone_size=64K;max_open=-1"] = "max_open",

@@ -48,7 +48,8 @@ for _, page in ipairs { 0x80, 0x83, 0x86, 0x87, 0x88, 0xB0, 0xB1 } do
   pages[page] = vpd.disk[page]
 end
 
-local function check(dev, zone_size, count, conventional)
+-- How many zones there are; raises for those that there cannot be.
+local function count_zones(dev, zone_size, conventional)
   if zone_size < dev.block_size or zone_size & zone_size - 1 ~= 0 then
     error(("a zone of %d bytes: the size of a zone is a power of two, such as "
            .. "64M"):format(zone_size), 0)
@@ -57,10 +58,12 @@ local function check(dev, zone_size, count, conventional)
     error(("the device has %d bytes, which is no whole number of zones of %d: "
            .. "change one of them"):format(dev.size, zone_size), 0)
   end
+  local count <const> = dev.size // zone_size
   if conventional < 0 or conventional >= count then
     error(("%d of %d zones cannot be conventional: at least one has a write "
            .. "pointer"):format(conventional, count), 0)
   end
+  return count
 end
 
 -- tcmu.zoned.layout(dev, { zone_size = bytes, conventional = zones without a
@@ -70,8 +73,7 @@ end
 -- lays out the zones, as the state has them.  For `open`.  Waits; raises one
 -- sentence.
 local function layout(dev, how)
-  local count <const> = dev.size // how.zone_size
-  check(dev, how.zone_size, count, how.conventional)
+  local count <const> = count_zones(dev, how.zone_size, how.conventional)
   if how.max_open < 0 then
     error("max_open is a number of zones, or 0 for no limit", 0)
   end
