@@ -292,4 +292,20 @@ return require("tcmu").handler {
     image(path, 5, 10)
     assert.is.good(load())
   end)
+
+  it("takes an image without a whole block for no disc", function()
+    eject()
+    local f <close> = assert(io.open(path, "wb"))
+    f:write(("x"):rep(BLOCK - 1))
+    f:flush()
+    assert.has.sense(load(), scsi.MEDIUM_NOT_PRESENT_TRAY_OPEN)
+    assert.has.sense(dev:cmd(make.read_capacity_10()),
+                     scsi.MEDIUM_NOT_PRESENT_TRAY_OPEN)
+    local made, message = sim.device("handlers/cdrom.lua", {
+      size = BLOCK - 1, block_size = BLOCK, options = path })
+    assert.is_nil(made)
+    assert.matches("2047 bytes", message)
+    image(path, 5, 10)
+    assert.is.good(load())
+  end)
 end)

@@ -11,6 +11,7 @@ local sense = require "tcmu.sense"
 
 local mmc = {}
 
+local NOT_PRESENT <const> = sense.constant.MEDIUM_NOT_PRESENT_TRAY_OPEN
 local LEAD_OUT <const> = 0xAA
 local DATA_TRACK <const> = 0x14     -- ADR 1, CONTROL 4: data, no copying
 local START_FRAMES <const> = 150    -- LBA 0 is at 00:02:00
@@ -257,9 +258,13 @@ function mmc.ejected(self, dev)
 end
 
 --- Takes the size of the disc over from what is served: an image knows best
--- how large it is.
+-- how large it is.  Raises if it holds no block.
 function mmc.measure(dev)
   local size = dev.store and dev.store:size() or dev.size
+  if size < dev.block_size then
+    error(("an image of %d bytes is no disc: it needs %d at least"):format(
+          size, dev.block_size), 0)
+  end
   dev.size = size - size % dev.block_size
   dev.handle():set("size", dev.size)
 end
@@ -267,7 +272,12 @@ end
 --- kind.loading: the disc is what the handler's `reload` gives.
 function mmc.loading(self, dev)
   medium.reload(self, dev)
-  mmc.measure(dev)
+  local good, why = pcall(mmc.measure, dev)
+  if not good then
+    medium.release(self, dev)
+    require("tcmu").log(tostring(why), "error")
+    error(NOT_PRESENT)
+  end
   dev.media_event = NEW_MEDIUM
 end
 
