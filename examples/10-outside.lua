@@ -15,7 +15,7 @@
 local tcmu = require "tcmu"
 local uv = require "luv"
 
-local function file_text(path, most)
+local function file_text(path, offset, length)
   -- Closed however this ends: by an error, too, or by an initiator's abort, even
   -- one that comes while the file is being opened.
   local file <close> = setmetatable({}, { __close = function(file)
@@ -31,7 +31,9 @@ local function file_text(path, most)
   end)
   assert(file.fd, why)
   local text
-  why, text = tcmu.await(function(done) uv.fs_read(file.fd, most, 0, done) end)
+  why, text = tcmu.await(function(done)
+    uv.fs_read(file.fd, length, offset, done)
+  end)
   return assert(text, why)
 end
 
@@ -46,7 +48,6 @@ return tcmu.handler {
 
   read = function(self, cmd, offset, length)
     cmd.data:fill(0)
-    local text = file_text(self.path, offset + length):sub(offset + 1)
-    cmd.data:put(0, text)
+    cmd.data:put(0, file_text(self.path, offset, length))
   end,
 }

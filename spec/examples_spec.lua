@@ -254,6 +254,11 @@ describe("lesson 10, outside", function()
     os.remove(path)
   end)
 
+  it("takes no more memory for a block far behind the text", function()
+    local dev <close> = open("10-outside", { size = 1 << 40 })
+    assert.equal(("\0"):rep(512), read(dev, (1 << 31) - 1).data)
+  end)
+
   it("closes the file of a read that is aborted while it is opened", function()
     local path = os.tmpname()
     os.remove(path)
