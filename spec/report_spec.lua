@@ -40,6 +40,17 @@ describe("a disk", function()
       assert.equal("00000002", hex(log { page_code = 0x0C }.data):sub(17, 24))
     end)
 
+    it("counts no space in use that lies behind the last block", function()
+      dev:close()
+      local path <const> = os.tmpname()
+      finally(function() os.remove(path) end)
+      local f = assert(io.open(path, "wb"))
+      f:write(("x"):rep(10 << 20))
+      f:close()
+      open({ options = "path=" .. path }, "handlers/file.lua")
+      assert.equal("00000008", hex(log { page_code = 0x0C }.data):sub(17, 24))
+    end)
+
     it("has no exception to tell", function()
       assert.equal("2f000008" .. "00000304" .. "0000ff00",
                    hex(log { page_code = 0x2F }.data))

@@ -16,13 +16,14 @@ local BINARY_LIST <const> = 0x03    -- FORMAT AND LINKING 11b
 
 local function always() return true end
 
--- 0Ch: space in use, in threshold sets; how much is left nobody can say.
+-- 0Ch: space in use, in threshold sets; how much is left nobody can say.  What
+-- a store has behind the last block is not the device's.
 local PROVISIONING <const> = {
   code = 0x0C,
   present = limits.threshold_exponent,
   parameters = function(dev)
     local unit <const> = dev.block_size << limits.threshold_exponent(dev)
-    local used <const> = dev.store:info().used
+    local used <const> = math.min(dev.store:info().used, dev.size)
     -- SCOPE 01b: the resources are those of this logical unit alone.
     return { { 0x0002, string.pack(">I4Bxxx", (used + unit - 1) // unit, 1) } }
   end,
