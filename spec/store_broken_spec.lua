@@ -1,5 +1,6 @@
 --- What a file store does when the disk below it fails, or hangs.
 local commands = require "spec.commands"
+local encode = require "tcmu.encode"
 local shell = require "spec.shell"
 local sim = require "tcmu.sim"
 local tcmu = require "tcmu"
@@ -105,6 +106,36 @@ describe("a disk that fails below a file store", function()
     assert.equal(0, (dev:close()))
     breaks(false)
     assert.is_truthy(os.remove(closed))
+  end)
+
+  needs_disk("keeps a tape in its drive once, and is good when it is loaded "
+             .. "again", function()
+    local make <const> = encode.all "tape"
+    local dev <close> = assert(sim.device("handlers/tape.lua", {
+      size = 16 * SIZE, write_cache = true, options = "path=" .. disk }))
+    local function word(cdb, data)
+      local r = dev:cmd(cdb, data or { data_in = 0 })
+      return r.status == 0 and "good" or "bad"
+    end
+    local function unload() return word(make.load_unload { load = 0 }) end
+    local function filemark()
+      return word(make.write_filemarks_6 { filemark_count = 1 })
+    end
+    local function record(n)
+      return word(make.write_6 { blocks = n }, ("t"):rep(n))
+    end
+    dev:cmd(make.test_unit_ready())
+    assert.equal("good", record(2 * SIZE))
+    assert.equal("good", filemark())
+    breaks(true)
+    -- More than the disk has made room for because it was read before.
+    assert.equal("good", record(3 * SIZE))
+    assert.equal("bad", unload())
+    breaks(false)
+    assert.equal("good", unload())
+    assert.equal("good", word(make.load_unload { load = 1 }))
+    dev:cmd(make.test_unit_ready())
+    assert.equal("good", filemark())
   end)
 
   needs_disk("fails only the write that goes past the page cache", function()

@@ -42,14 +42,36 @@ local function prevented(dev)
   return dev.prevented_at == dev.handle():resets()
 end
 
---- Takes the medium out; raises if that is prevented.
+-- Whether the handler can give another medium: the table that its `open`
+-- returned has a function `reload(self)` that opens a store.
+local function reloads(self) return type(self) == "table" and self.reload end
+
+-- All that was written is on stable storage.  Raises if it is not; but a store
+-- that has failed to flush never can again until it is opened anew, which only
+-- a load does: so who has been told of that once gets his medium.
+local function flush_last(self, dev)
+  local good, why = pcall(dev.flush, dev, 0, dev.size)
+  if not good then
+    if not dev.unflushed or not reloads(self) then
+      dev.unflushed = true
+      error(why, 0)
+    end
+    core.log("error", dev.hba .. "/" .. dev.name, "the medium is taken out "
+             .. "although it could not be flushed: what was written last may "
+             .. "not be on it")
+  end
+  dev.unflushed = nil
+end
+
+--- Takes the medium out; raises if that is prevented, or, once, if what was
+-- written is not on stable storage.
 -- `kind.ejected(self, dev)` hears of it.  Waits.
 function medium.eject(self, dev)
   if prevented(dev) then error(REMOVAL_PREVENTED) end
   if not medium.present(dev) then return end
   -- What is being written still comes to its end.
   local _ <close> = core.lock(self, 0, dev.size)
-  if dev.can.flush then dev:flush(0, dev.size) end
+  if dev.can.flush then flush_last(self, dev) end
   if prevented(dev) then error(REMOVAL_PREVENTED) end
   if not medium.present(dev) then return end
   extent.check_ready(dev, scsi.START_STOP_UNIT)
@@ -72,10 +94,6 @@ function medium.load(self, dev)
   end
   dev:set { not_ready = false }
 end
-
--- Whether the handler can give another medium: the table that its `open`
--- returned has a function `reload(self)` that opens a store.
-local function reloads(self) return type(self) == "table" and self.reload end
 
 --- For `kind.ejected`: lets go of the store if there is `reload`, so that its
 -- file can be taken away.

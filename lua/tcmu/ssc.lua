@@ -303,10 +303,10 @@ end
 --- LOAD UNLOAD: the tape is rewound, as by REWIND.  EOT and RETEN are only ways to wind.
 function ssc.load_unload(self, cmd, layout)
   local dev <const> = cmd.dev
-  if medium.present(dev) then dev.tape:sync() end
   if guard.field(cmd, layout, "load") == 0 then
     medium.eject(self, dev)
   else
+    if medium.present(dev) then dev.tape:sync() end
     medium.load(self, dev)
     dev.tape:rewind()
   end
