@@ -300,7 +300,8 @@ end
 
 -- The medium ----------------------------------------------------------------
 
---- LOAD UNLOAD: the tape is rewound, as by REWIND.  EOT and RETEN are only ways to wind.
+--- LOAD UNLOAD: the tape is rewound, as by REWIND.  EOT and RETEN are only ways
+--- to wind.
 function ssc.load_unload(self, cmd, layout)
   local dev <const> = cmd.dev
   if guard.field(cmd, layout, "load") == 0 then
