@@ -62,7 +62,7 @@ Writing file: D/tcm_nab5000_configfs.c
 Writing file: D/Kbuild
 Writing file: D/Makefile
 Once loaded, it is configured at target/nab5000 in configfs
-]]):gsub("%f[%u]H%f[/]", headers):gsub("%f[%u]D%f[/\n]", dir), output)
+]]):gsub("%f[%u][HD]%f[/\n]", { H = headers, D = dir }), output)
     assert.equal("Kbuild\nMakefile\ntcm_nab5000_base.h\ntcm_nab5000_configfs.c\n"
       .. "tcm_nab5000_fabric.c\ntcm_nab5000_fabric.h\n", kernels.names(dir))
     assert.equal("tcm_nab5000\n", kernels.names(place))
