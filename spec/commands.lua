@@ -21,6 +21,14 @@ function commands.write(lba, blocks, byte)
          byte:rep(blocks * BLOCK)
 end
 
+--- SANITIZE OVERWRITE with its parameter list; `fields` are more of the CDB's.
+function commands.overwrite(pattern, passes, fields)
+  local list <const> = string.pack(">BxI2", passes or 1, #pattern) .. pattern
+  local cdb <const> = { length = #list }
+  for name, value in pairs(fields or {}) do cdb[name] = value end
+  return scsi.cdb.sanitize_overwrite(cdb), list
+end
+
 --- Sends a command again as long as the device is busy; its result.
 function commands.insist(dev, ...)
   local result

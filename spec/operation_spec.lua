@@ -1,4 +1,5 @@
 --- FORMAT UNIT and SANITIZE: what a device does for longer than a command.
+local commands = require "spec.commands"
 local scsi = require "tcmu.scsi"
 local sense = require "tcmu.sense"
 local sim = require "tcmu.sim"
@@ -36,15 +37,10 @@ describe("an operation", function()
   end
   after_each(function() dev:close() end)
 
-  local function overwrite(pattern, passes, fields)
-    local list = string.pack(">BxI2", passes or 1, #pattern) .. pattern
-    fields = fields or {}
-    fields.length = #list
-    return dev:submit(make.sanitize_overwrite(fields), list)
-  end
+  local function overwrite(...) return dev:submit(commands.overwrite(...)) end
 
   local function read(lba)
-    return dev:cmd(make.read_10 { lba = lba, blocks = 1 })
+    return dev:cmd(commands.read(lba))
   end
 
   local function finish()

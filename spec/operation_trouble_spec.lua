@@ -1,5 +1,6 @@
 --- FORMAT UNIT and SANITIZE when something else goes wrong: code that has to be
 --- stopped, a loss of power, commands that come at the same time.
+local commands = require "spec.commands"
 local core = require "tcmu.core"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
@@ -36,14 +37,11 @@ describe("an operation", function()
   after_each(function() if dev then dev:close() end end)
 
   local function overwrite(pattern, fields)
-    local list = string.pack(">BxI2", 1, #pattern) .. pattern
-    fields = fields or {}
-    fields.length = #list
-    return dev:submit(make.sanitize_overwrite(fields), list)
+    return dev:submit(commands.overwrite(pattern, 1, fields))
   end
 
   local function read(lba)
-    return dev:cmd(make.read_10 { lba = lba, blocks = 1 })
+    return dev:cmd(commands.read(lba))
   end
 
   local function finish()

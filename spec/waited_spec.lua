@@ -1,5 +1,6 @@
 --- Commands that have waited for others find the device as it is by then, not as
 --- it was when they came.
+local commands = require "spec.commands"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
 
@@ -43,9 +44,7 @@ describe("behind a slow write", function()
   end)
 
   local function sanitize()
-    local list = string.pack(">BxI2", 1, 1) .. "x"
-    return dev:submit(make.sanitize_overwrite { length = #list, immed = true },
-                      list)
+    return dev:submit(commands.overwrite("x", 1, { immed = true }))
   end
 
   local function eject()
@@ -69,7 +68,7 @@ describe("behind a slow write", function()
   end
 
   local function read(lba)
-    return dev:cmd(make.read_10 { lba = lba, blocks = 1 })
+    return dev:cmd(commands.read(lba))
   end
 
   local function finish()
