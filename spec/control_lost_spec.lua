@@ -137,6 +137,15 @@ describe("tcmu.control, with events lost", function()
     assert.same({}, s.replies)
   end)
 
+  it("keeps a device that it cannot look at", function()
+    serve("d", 0)
+    local name <const> = s.root .. "/uio/uio0/name"
+    os.execute(("rm %s && mkdir %s"):format(name, name))
+    look()
+    assert.equal("", s:verbs())
+    assert.is_not_nil(s.held.by_minor[0])
+  end)
+
   it("lets go of a device whose removal nobody waited for", function()
     serve("d", 0)
     backstore("e", 1)

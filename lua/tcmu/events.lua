@@ -112,10 +112,13 @@ local function removed_elsewhere(held, found, event)
   held.unanswered[event] = nil
 end
 
+-- Whether the kernel has a device still.  One that cannot be looked at, for
+-- want of descriptors for instance, is there.
 local function is_there(held, record)
-  local text = files.read(("%s/uio%d/name"):format(held.roots.uio or uio.ROOT,
-                                                   record.minor))
-  local found = text and uio.parse(text)
+  local text, _, code = files.read(("%s/uio%d/name"):format(
+    held.roots.uio or uio.ROOT, record.minor))
+  if not text then return code ~= ENOENT and code ~= ENODEV end
+  local found <const> = uio.parse(text)
   return found and found.hba == record.hba and found.name == record.name
 end
 
