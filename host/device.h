@@ -76,6 +76,8 @@ struct device {
   struct ring *ring;
   uv_poll_t poll;
   unsigned long writes;         /* write() calls made */
+  uint64_t untold;              /* bytes of data of commands that were answered
+                                   since */
   unsigned ops;                 /* store operations in flight */
 
   uint64_t size;                /* bytes */

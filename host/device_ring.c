@@ -1,7 +1,7 @@
 /* device_ring.c - a device and its ring: entries in, completions out.
  *
  * Both are bounded and batched: so many entries in one turn of the loop, and
- * one write() for all completions of it.
+ * one write() for all completions of it, or for each half MiB of their data.
  */
 #include "device.h"
 
@@ -29,6 +29,7 @@ void device_flush(struct device *d)
 {
   int32_t any = 0;
 
+  d->untold = 0;
   if (d->gone || !d->ring || !ring_publish(d->ring))
     return;
   d->writes++;

@@ -65,7 +65,8 @@ void shard_later(struct shard *s, struct job *j);
 void shard_forget(struct shard *s, struct job *j);
 
 /* Runs the jobs, a bounded number of them, the luv loops that want it, and
- * then tells the kernel of every completion: one write() per device. */
+ * then tells the kernel of every completion that it does not know of: one
+ * write() per device. */
 void shard_settle(struct shard *s);
 
 /* The ring of `d` holds more: go on with it in a later turn of the loop. */

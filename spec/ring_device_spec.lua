@@ -276,4 +276,23 @@ describe("completions", function()
     dev.shard:turn(false)
     assert.equal(before + 1, dev.shard:writes(dev.id))
   end)
+
+  -- The initiator of the first gets it while the others are copied.
+  for _, path in ipairs { "handlers/ram.lua", "handlers/ramdisk.lua" } do
+    it("of much data are told each by itself: " .. path, function()
+      local dev <close> = assert(sim.device(path))
+      local length = (1 << 20) // BLOCK
+      local all = {}
+      for i = 1, 4 do
+        all[i] = dev:submit(read((i - 1) * length, length))
+      end
+      local before = dev.shard:writes(dev.id)
+      dev.shard:turn(false)
+      assert.equal(before + 4, dev.shard:writes(dev.id))
+      for i = 1, 4 do
+        assert.equal(all[i], dev:next_done())
+        assert.is.good(all[i].result)
+      end
+    end)
+  end
 end)
