@@ -10,8 +10,10 @@ local guest = require "spec.vm.guest"
 local disks = {}
 
 local SIZE <const> = 64 << 20
--- Requests of 1 MiB in one piece.
+-- Requests of 1 MiB in one piece, as `tcmu-lua create` makes devices; and what
+-- the kernel's own value is, which targetcli leaves to tcmu-runner's.
 local CONTROL <const> = { "hw_max_sectors=2048" }
+local KERNELS <const> = { "hw_max_sectors=128" }
 local DETACHED <const> = { "hw_max_sectors=2048", "nl_reply_supported=-1" }
 local CACHED <const> = { emulate_write_cache = 1 }
 local UNCACHED <const> = { emulate_write_cache = 0 }
@@ -170,31 +172,48 @@ local function kernels_own()
   end
 end
 
-local function runner()
-  if not wanted "runner" then return end
-  local p = guest.tcmu_runner(log_of "tcmu-runner")
-  add("runner", guest.device {
-    config = "qcow/" .. backing_file "runner", size = SIZE, control = CONTROL,
-    attrib = attributes,
-  }, p.pid)
+local RUNNERS <const> = { ["runner"] = CONTROL, ["runner 64k"] = KERNELS }
+
+local function runners(...)
+  local p = any(...) and guest.tcmu_runner(log_of "tcmu-runner")
+
+  for _, name in ipairs { ... } do
+    if wanted(name) then
+      add(name, guest.device {
+        config = "qcow/" .. backing_file(name), size = SIZE,
+        control = RUNNERS[name], attrib = attributes,
+      }, p.pid)
+    end
+  end
 end
 
 -- --- what is compared -------------------------------------------------------
 
 local sets = {}
 
+-- Those that are held against each other come one after the other.
+local COMPARED <const> = {
+  "ram", "floor", "floor again", "file", "floor file", "runner", "runner 64k",
+  "ram+poll", "floor+poll", "floor+poll again", "file+poll", "floor file+poll",
+  "fileio", "ramdisk",
+}
+
 function sets.compare()
+  local place = {}
+
   ours()
   floors()
   kernels_own()
-  runner()
+  runners("runner", "runner 64k")
+  for i, name in ipairs(COMPARED) do place[name] = i end
+  table.sort(made, function(a, b) return place[a.name] < place[b.name] end)
 end
 
 -- Whose time is followed, all of them asleep between commands.
 function sets.trace()
   ram("ram", serve "--poll off")
   floor("floor", 0)
-  runner()
+  runners "runner"
 end
 
 -- Two devices under one load: fio wants the paths with a colon between.
