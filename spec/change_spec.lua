@@ -1,5 +1,5 @@
---- A device that is open becomes smaller: what its store keeps of what was cut
---- off.
+--- A device that is open gets another size: what is kept of what was cut off,
+--- and what its handler hears.
 local commands = require "spec.commands"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
@@ -33,6 +33,46 @@ describe("a device that was cut and grows", function()
     assert.is_true(("\0"):rep(BLOCK) == dev:cmd(commands.read(LAST)).data)
     assert.is_true(("k"):rep(BLOCK)
                    == dev:cmd(commands.read(MIB // BLOCK - 1)).data)
+  end)
+
+  it("has what its handler makes of a size that it is told of", function()
+    local dev <close> = assert(sim.device([[=told
+      local tcmu = require "tcmu"
+      return tcmu.handler {
+        name = "told",
+        open = function(dev)
+          return { bytes = tcmu.buffer(dev.size), notes = {} }
+        end,
+        resize = function(self, size, dev)
+          if size > 4 << 20 then error("4 MiB are all that there is", 0) end
+          tcmu.sleep(1)
+          local bytes = tcmu.buffer(size)
+          bytes:copy(0, self.bytes, 0, math.min(size, #self.bytes))
+          self.bytes = bytes
+          table.insert(self.notes, ("%d to %d"):format(dev.size, size))
+        end,
+        read = function(self, cmd, offset, length)
+          cmd.data:copy(0, self.bytes, offset, length)
+        end,
+        write = function(self, cmd, offset, length)
+          self.bytes:copy(offset, cmd.data, 0, length)
+        end,
+        unmap = function(self, cmd, offset, length)
+          table.insert(self.notes, "unmapped")
+        end,
+        on = { [0xC0] = function(self)
+          return table.concat(self.notes, "; ")
+        end },
+      }]], { size = 2 * MIB }))
+    local status, why = dev:change("size", { size = 8 * MIB })
+    assert.is_true(status < 0)
+    assert.equal("4 MiB are all that there is", why)
+    cut_and_grow(dev)
+    assert.equal(0, (dev:change("size", { size = 2 * MIB })))
+    assert.equal("2097152 to 1048576; 1048576 to 2097152",
+                 dev:cmd(commands.vendor(0xC0)).data)
+    assert.is_true(("\0"):rep(BLOCK) == dev:cmd(commands.read(LAST)).data)
+    assert.is.good(dev:cmd(commands.write(LAST, 1, "n")))
   end)
 
   it("has what its handler keeps behind its blocks", function()

@@ -29,6 +29,13 @@ function commands.overwrite(pattern, passes, fields)
   return scsi.cdb.sanitize_overwrite(cdb), list
 end
 
+--- MODE SELECT of the Control page with SWP: protects the disk by software.
+function commands.write_protect()
+  local page <const> = "\x0A\x0A\x02\x10\x08\x40\0\0\xFF\xFF\0\0"
+  local list <const> = "\0\0\0\0" .. page
+  return scsi.cdb.mode_select_6 { pf = true, length = #list }, list
+end
+
 --- Sends a command again as long as the device is busy; its result.
 function commands.insist(dev, ...)
   local result

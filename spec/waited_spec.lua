@@ -62,9 +62,7 @@ describe("behind a slow write", function()
   end
 
   local function write_protect()
-    local page <const> = "\x0A\x0A\x02\x10\x08\x40\0\0\xFF\xFF\0\0"
-    local list <const> = "\0\0\0\0" .. page
-    return dev:submit(make.mode_select_6 { pf = true, length = #list }, list)
+    return dev:submit(commands.write_protect())
   end
 
   local function read(lba)

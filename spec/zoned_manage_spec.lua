@@ -1,5 +1,6 @@
 --- The zones of handlers/zoned.lua opened, closed, finished and reset, and how
 --- many can be open.
+local commands = require "spec.commands"
 local disk = require "spec.zoned_disk"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
@@ -96,9 +97,7 @@ describe("a zoned disk", function()
 
     it("changes no zone of a disk that is write protected", function()
       assert.is.good(write(FIRST, 1))
-      local page = "\0\0\0\0\x0A\x0A\2\x10\x08\x40\0\0\xFF\xFF\0\0"
-      assert.is.good(dev:cmd(make.mode_select_6 {
-        pf = 1, parameter_list_length = #page }, page))
+      assert.is.good(dev:cmd(commands.write_protect()))
       assert.has.sense(manage("reset_write_pointer", 2),
                        scsi.LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED)
       assert.equal(FIRST + 1, zone(2).pointer)

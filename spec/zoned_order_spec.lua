@@ -1,5 +1,6 @@
 --- tcmu.zoned when commands come at the same time: writes to a zone go in their
 --- order.
+local commands = require "spec.commands"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
 
@@ -82,6 +83,18 @@ describe("commands of a zoned disk at the same time", function()
     end
     local r = dev:cmd(make.read_16 { lba = 0, blocks = 2 })
     assert.is_true(r.data == data("w") .. data("\0"))
+  end)
+
+  it("do not reset a zone of a disk that is write protected meanwhile",
+  function()
+    local before = write(0, 1)
+    local reset = dev:submit(make.reset_write_pointer { zone_id = 0 })
+    assert.is.good(dev:cmd(commands.write_protect()))
+    assert.is.good(dev:wait(before))
+    assert.has.sense(dev:wait(reset),
+                     scsi.LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED)
+    local r = dev:cmd(make.read_16 { lba = 0, blocks = 1 })
+    assert.is_true(r.data == data("w"))
   end)
 
   it("leave the pointer where it was when a write fails", function()

@@ -24,9 +24,9 @@ local function fit(dev, size)
 end
 
 -- What a handler without a store keeps from `size` bytes on must not come back
--- either.
+-- either; one that has been told of the size has seen to that.
 local function forget(dev, size)
-  if dev.store or not dev.handler.unmap then return end
+  if dev.store or dev.handler.resize or not dev.handler.unmap then return end
   for offset = size, dev.size - 1, FORGOTTEN do
     dev:unmap(offset, math.min(FORGOTTEN, dev.size - offset))
     core.sleep(0)                   -- a handler's unmap may never wait
@@ -51,6 +51,9 @@ function change.size(dev, fields)
           .. "failed: change the size when it is done", 0)
   end
   if size ~= dev.size and dev.kind.resize then dev.kind.resize(dev, size) end
+  if size ~= dev.size and dev.handler.resize then
+    dev.handler.resize(dev.self, size, dev)
+  end
   fit(dev, size)
   forget(dev, size)
   if size == dev.size then return end

@@ -16,6 +16,7 @@ local KEYS <const> = {
   check = "function", open = "function", close = "function",
   read = "function", write = "function", flush = "function",
   unmap = "function", status = "function", upgrade = "function",
+  resize = "function",
 }
 
 local INQUIRY <const> = { vendor = 8, product = 16, revision = 4 }

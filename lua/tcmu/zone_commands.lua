@@ -94,6 +94,9 @@ local function managing(verb, before, after)
     extent.check_writable(dev)
     local _ <close> = core.lock(self, all and 0 or only * bytes,
                                 all and dev.size or bytes)
+    -- While others had the blocks, the device may have become another.
+    extent.check_ready(dev, cmd.opcode)
+    extent.check_writable(dev)
     local list <const> = all and set:all(verb) or { only }
     if before then before(set, dev, list) end
     for _, n in ipairs(list) do set[verb](set, n) end
