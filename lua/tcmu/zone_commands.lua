@@ -94,7 +94,7 @@ local function managing(verb, before, after)
     extent.check_writable(dev)
     local _ <close> = core.lock(self, all and 0 or only * bytes,
                                 all and dev.size or bytes)
-    -- While others had the blocks, the device may have become another.
+    -- While others had the blocks, the disk may have been protected.
     extent.check_ready(dev, cmd.opcode)
     extent.check_writable(dev)
     local list <const> = all and set:all(verb) or { only }
