@@ -98,3 +98,44 @@ describe("a device that was cut and grows", function()
     assert.equal("label", r.data)
   end)
 end)
+
+describe("a device that gets another size", function()
+  -- A device whose handler was busy with the new size, and the command that
+  -- came meanwhile.
+  local function resized(before, after, bytes, data)
+    local dev = assert(sim.device([[=slow
+      local tcmu = require "tcmu"
+      return tcmu.handler {
+        name = "slow",
+        open = function(dev)
+          return { store = tcmu.store.memory(dev.size) }
+        end,
+        resize = function() tcmu.sleep(100) end,
+      }]], { size = before }))
+    local handle = dev:submit(bytes, data)
+    assert.equal(0, (dev:change("size", { size = after, force = true })))
+    return dev, handle
+  end
+
+  it("is formatted with the size that it then has", function()
+    local list = "\0\x88\0\0" .. "\0\1\0\2" .. "yz"
+    for _, size in ipairs { MIB, 4 * MIB } do
+      local dev <close>, handle = resized(2 * MIB, size,
+        scsi.cdb.format_unit { fmtdata = true }, list)
+      assert.is_nil(handle.result)
+      assert.is.good(dev:wait(handle))
+      assert.has.sense(dev:cmd(scsi.cdb.test_unit_ready()),
+                       scsi.CAPACITY_DATA_HAS_CHANGED)
+      local data = dev:cmd(commands.read(size // BLOCK - 1)).data
+      assert.is_true(("yz"):rep(BLOCK // 2) == data)
+    end
+  end)
+
+  it("does what does not need all blocks meanwhile", function()
+    local dev <close>, handle = resized(2 * MIB, 4 * MIB,
+                                        commands.write(0, 1, "w"))
+    assert.is.good(handle.result)
+    assert.has.sense(dev:cmd(commands.read(0)), scsi.CAPACITY_DATA_HAS_CHANGED)
+    assert.is_true(("w"):rep(BLOCK) == dev:cmd(commands.read(0)).data)
+  end)
+end)

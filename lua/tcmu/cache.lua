@@ -5,11 +5,11 @@
 -- before it has ended.  Therefore the whole device is held: what has begun ends
 -- first, what comes waits.
 
-local core = require "tcmu.core"
+local extent = require "tcmu.extent"
 
 local cache = {}
 
-local function hold(dev) return core.lock(dev.self, 0, dev.size, true) end
+local function hold(dev) return extent.lock_from(dev.self, 0, true) end
 
 --- All that was written is on stable storage.  Waits; raises.
 function cache.flush(dev)

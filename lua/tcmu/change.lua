@@ -7,6 +7,7 @@ local alua = require "tcmu.alua"
 local cache = require "tcmu.cache"
 local core = require "tcmu.core"
 local devs = require "tcmu.dev"
+local extent = require "tcmu.extent"
 local routes = require "tcmu.routes"
 local scsi = require "tcmu.scsi"
 
@@ -39,13 +40,13 @@ function change.size(dev, fields)
     error(("%d bytes are no whole number of blocks of %d bytes")
           :format(size, dev.block_size), 0)
   end
+  -- What is being written to the blocks that go comes to its end first, and
+  -- nothing begins that wants all blocks, for it would be of the old size.
+  local _ <close> = extent.lock_from(dev.self, math.min(size, dev.size))
   if size < dev.size and not fields.force then
     error(("shrinking from %d to %d bytes would cut off data: resize with "
            .. "--force if that is meant"):format(dev.size, size), 0)
   end
-  -- What is being written to the blocks that go comes to its end first.
-  local _ <close> = size < dev.size
-                    and core.lock(dev.self, size, dev.size - size) or nil
   if size ~= dev.size and dev.operation then
     error("a SANITIZE or FORMAT UNIT of the old size is under way or has "
           .. "failed: change the size when it is done", 0)

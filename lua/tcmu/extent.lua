@@ -17,6 +17,7 @@ local SOFTWARE_PROTECTED <const> =
   sense.constant.LOGICAL_UNIT_SOFTWARE_WRITE_PROTECTED
 local TOO_SHORT <const> =
   sense.constant.INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT
+local ALL <const> = 1 << 62         -- more bytes than any disk has
 local CHUNK <const> = 1 << 20       -- bytes that are moved at once
 
 --- Raises unless the blocks are on the medium; INFORMATION is the first that
@@ -33,6 +34,12 @@ end
 -- waited for others, who may have begun something or taken the medium out.
 function extent.check_ready(dev, opcode)
   if dev.not_ready then dev.not_ready { dev = dev, opcode = opcode } end
+end
+
+--- Locks the blocks from a byte on, and those that a change of size adds
+-- meanwhile; `harmless` and the rest are tcmu.lock's.  Waits.
+function extent.lock_from(self, offset, harmless)
+  return core.lock(self, offset, ALL - offset, harmless)
 end
 
 --- Raises if the medium may not be changed.

@@ -70,7 +70,7 @@ function medium.eject(self, dev)
   if prevented(dev) then error(REMOVAL_PREVENTED) end
   if not medium.present(dev) then return end
   -- What is being written still comes to its end.
-  local _ <close> = core.lock(self, 0, dev.size)
+  local _ <close> = extent.lock_from(self, 0)
   if dev.can.flush then flush_last(self, dev) end
   if prevented(dev) then error(REMOVAL_PREVENTED) end
   if not medium.present(dev) then return end
@@ -86,7 +86,7 @@ end
 function medium.load(self, dev)
   if prevented(dev) then error(REMOVAL_PREVENTED) end
   -- Behind an eject; the blocks stay what they are.
-  local _ <close> = core.lock(self, 0, dev.size, true)
+  local _ <close> = extent.lock_from(self, 0, true)
   if medium.present(dev) then return end
   if dev.kind.loading then
     dev.kind.loading(self, dev)

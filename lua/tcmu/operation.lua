@@ -245,7 +245,7 @@ end
 function operation.run(self, dev, job, immed)
   local waiting
   do
-    local _ <close> = core.lock(self, 0, dev.size)
+    local _ <close> = extent.lock_from(self, 0)
     -- Somebody else may have been quicker.
     extent.check_ready(dev, KINDS[job.kind].again)
     extent.check_writable(dev)
@@ -291,7 +291,7 @@ end
 function operation.forgive(self, dev)
   if not dev.operation then return true end
   -- Meanwhile nothing begins: it would be forgotten, too.
-  local _ <close> = core.lock(self, 0, dev.size)
+  local _ <close> = extent.lock_from(self, 0)
   extent.check_ready(dev, scsi.SANITIZE)
   local job <const> = dev.operation
   if not job then return true end

@@ -42,14 +42,21 @@ local function abandon(why)
   os.exit(1, false)
 end
 
-local ok, made = xpcall(disks.make, abandon, options)
-assert(ok, made)
+-- A pattern that fits nothing may be one of another kind: Lua's have no "|".
+local function some(list, kind)
+  if list[1] then return list end
+  error(("bench: no %s of the set %s matches the Lua pattern '%s'")
+        :format(kind, options.set, options[kind]), 0)
+end
+
+local jobs = some(fio.jobs(options.jobs), "jobs")
+local _, made = xpcall(disks.make, abandon, options)
+some(made, "disks")
 if options.set == "trace" then
   io.write(trace.report(made))
   disks.keep_logs()
   return
 end
-local jobs = fio.jobs(options.jobs)
 local results = {}
 
 for _, job in ipairs(jobs) do results[job.name] = {} end
