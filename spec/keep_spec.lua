@@ -13,9 +13,10 @@ local function trace(body)
   f:write(([[
     package.path, package.cpath = %q, %q
     local sim, scsi = require "tcmu.sim", require "tcmu.scsi"
+    local state_dir = %q
     local function say(word) assert(not io.open("/nowhere/say-" .. word)) end
     local dev = assert(sim.device("handlers/ram.lua", { size = 1 << 20,
-      name = "disk", state_dir = %q }))
+      name = "disk", state_dir = state_dir }))
     local function cmd(...) assert(dev:cmd(...).status == 0) end
     say "start"
     %s
@@ -62,5 +63,12 @@ describe("what is remembered", function()
   traced("is on the medium before the command is answered", function()
     assert.equal("start synced renamed synced end", trace [[
       cmd(scsi.cdb.set_identifying_information { length = 5 }, "shelf")]])
+  end)
+
+  traced("does not come back after the device was deleted", function()
+    assert.equal("start synced renamed synced removed synced end", trace [[
+      cmd(scsi.cdb.set_identifying_information { length = 5 }, "shelf")
+      assert(require("tcmu.keep").remove { hba = "sim", name = "disk",
+                                           state_dir = state_dir })]])
   end)
 end)

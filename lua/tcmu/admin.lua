@@ -278,8 +278,7 @@ function admin.delete(name, force)
   local gone, message = admin.remove(device)
   if not gone then return nil, message end
   -- What it had to remember is not for the next one of its name.
-  keep.remove(device)
-  return true
+  return keep.remove(device)
 end
 
 --- Gives a device another size and has its tcm_loop disks looked at again.

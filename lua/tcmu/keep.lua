@@ -170,11 +170,28 @@ function keep.change(dev, changes)
   end
 end
 
---- Forgets all of a device that is no more.
+-- For a program that has a moment, and no loop that could do it.
+local function sync_now(directory)
+  local uv = require "luv"
+  local fd <const> = assert(uv.fs_open(directory, "r", 0))
+  local ok, why = uv.fs_fsync(fd)
+  uv.fs_close(fd)
+  if not ok then error(why, 0) end
+end
+
+--- Forgets all of a device that is no more, for good: a FORMAT UNIT that a loss
+--- of power brings back would go on with the next device of its name.
 -- @param device  { hba = "user_0", name = }
+-- @return true, or nil, message
 function keep.remove(device)
-  os.remove(path_of(device))
-  os.remove(path_of(device) .. ".new")
+  local path <const> = path_of(device)
+  local ok, why = pcall(function()
+    remove(path .. ".new")
+    if remove(path) then sync_now(path:match "^(.*)/") end
+  end)
+  if ok then return true end
+  return nil, ("the device is gone, but what it had to remember is not (%s): "
+    .. "see to that, and remove %s"):format(tostring(why), path)
 end
 
 --- Makes the directory where systemd has not, for control.
