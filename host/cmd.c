@@ -100,17 +100,22 @@ static bool take_shortcut(struct cmd *c, enum route route)
   return (route == ROUTE_READ || route == ROUTE_WRITE) && cmd_enter(c);
 }
 
-static void go(struct cmd *c)
+static inline void go(struct cmd *c)
 {
   const struct device *d = c->dev;
   enum route route = d->route[c->cdb[0]];
 
-  if (c->enlisted && cmd_is_void(c)) {  /* it has waited, until a reset */
-    cmd_finish(c, SCSI_TASK_ABORTED);
-    return;
-  }
   if (d->attention || route == ROUTE_LUA || !take_shortcut(c, route))
     cmd_to_lua(c);
+}
+
+/* It has waited, and maybe until a reset. */
+static void go_on(struct cmd *c)
+{
+  if (cmd_is_void(c))
+    cmd_finish(c, SCSI_TASK_ABORTED);
+  else
+    go(c);
 }
 
 bool cmd_hold_range(struct cmd *c)
@@ -124,7 +129,7 @@ bool cmd_hold_range(struct cmd *c)
 
 static void go_job(struct job *j)
 {
-  go((struct cmd *)((char *)j - offsetof(struct cmd, job)));
+  go_on((struct cmd *)((char *)j - offsetof(struct cmd, job)));
 }
 
 static void granted(struct range_lock *l)
@@ -136,11 +141,17 @@ static void granted(struct range_lock *l)
 
 void cmd_begin(struct cmd *c)
 {
-  c->held = false;
   if (cmd_hold_range(c))
     go(c);
-  else if (!c->enlisted)
+  else
     cmd_enlist(c);
+}
+
+void cmd_release(struct cmd *c)
+{
+  c->held = false;
+  if (cmd_hold_range(c))
+    go_on(c);
 }
 
 void cmd_abort(struct cmd *c)

@@ -77,6 +77,9 @@ struct cmd {
  * has to wait for anything else, it is enlisted on return. */
 void cmd_begin(struct cmd *c);
 
+/* The same with one that was held. */
+void cmd_release(struct cmd *c);
+
 /* From now on the command can be found, and runs out of time. */
 void cmd_enlist(struct cmd *c);
 

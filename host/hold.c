@@ -53,7 +53,7 @@ void hold_end(struct device *d)
   for (c = TAILQ_FIRST(&d->outstanding); c; c = next) {
     next = TAILQ_NEXT(c, link);
     if (c->held)
-      cmd_begin(c);
+      cmd_release(c);
   }
   peer_resume(d);
 }
