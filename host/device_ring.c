@@ -181,20 +181,33 @@ void device_drain(struct device *d)
     device_quiet(d);
 }
 
+/* The event is there until its count is read. */
+static bool acknowledge(struct device *d)
+{
+  int32_t count;
+
+  return read(d->fd, &count, sizeof(count)) >= 0 || errno == EAGAIN ||
+         errno == EINTR;
+}
+
+/* What there is to do is done first: an initiator that waits for one answer
+ * need not wait for the bookkeeping. */
 static void on_event(uv_poll_t *h, int status, int events)
 {
   struct device *d = h->data;
-  int32_t count;
 
   (void)events;
-  if (status < 0 || (read(d->fd, &count, sizeof(count)) < 0 &&
-                     errno != EAGAIN && errno != EINTR)) {
-    device_ignore(d);           /* control will tell that it was removed */
-    return;
+  if (status >= 0) {
+    if (d->ring && ring_pending(d->ring))
+      poll_woken(&d->shard->poller);
+    device_drain(d);
+    if (!d->listening)
+      return;
   }
-  if (d->ring && ring_pending(d->ring))
-    poll_woken(&d->shard->poller);
-  device_drain(d);
+  if (status < 0 || !acknowledge(d))
+    device_ignore(d);           /* control will tell that it was removed */
+  else if (d->ring && ring_pending(d->ring))
+    shard_unfinished(d->shard, d);      /* what came between the two */
 }
 
 void device_listen(struct device *d)

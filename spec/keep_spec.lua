@@ -1,54 +1,47 @@
 --- What has to survive a restart: the names of its files as well, seen from
 --- outside, by way of strace.
-local can_trace <const> =
-  os.execute("strace -o /dev/null true >/dev/null 2>&1") == true
+local shell = require "spec.shell"
+local strace = require "spec.strace"
 
 -- Runs `body` (with dev and scsi) in another interpreter.  What happens to the
--- names in the state directory, in words, with those that the body says.
+-- names in the state directory, in words.
 local function trace(body)
-  local directory, out, script = os.tmpname(), os.tmpname(), os.tmpname()
-  os.remove(directory)
+  local directory = shell.temporary()
   assert(os.execute("mkdir " .. directory))
-  local f = assert(io.open(script, "w"))
-  f:write(([[
-    package.path, package.cpath = %q, %q
-    local sim, scsi = require "tcmu.sim", require "tcmu.scsi"
+  local lines, out = strace.run(([[
     local state_dir = %q
-    local function say(word) assert(not io.open("/nowhere/say-" .. word)) end
     local dev = assert(sim.device("handlers/ram.lua", { size = 1 << 20,
       name = "disk", state_dir = state_dir }))
     local function cmd(...) assert(dev:cmd(...).status == 0) end
-    say "start"
+    mark "start"
     %s
-    say "end"
+    mark "end"
     dev:close()
-    os.exit(true, true)]]):format(package.path, package.cpath, directory, body))
-  f:close()
-  local ok = os.execute(("strace -f -qq -y -o %s -e trace=fsync,fdatasync,"
-    .. "rename,renameat,renameat2,unlink,unlinkat,openat lua5.4 %s")
-    :format(out, script))
+    os.exit(true, true)]]):format(directory, body), "fsync,fdatasync,rename,"
+    .. "renameat,renameat2,unlink,unlinkat", "-y")
+  os.execute("rm -rf " .. directory)
+  assert.equal("", out)
   local words
-  for line in io.lines(out) do
-    local said = line:match("/nowhere/say%-(%w+)")
+  for _, line in ipairs(lines) do
+    local said = line:match "^> (.*)"
     if said == "start" then words = {} end
     if said then
       words[#words + 1] = said
-    elseif words and line:find("unlink.*/sim_disk\"") then
+    elseif words and line:find "unlink.*/sim_disk\"" then
       words[#words + 1] = "removed"
-    elseif words and line:find("rename.*/sim_disk\"") then
+    elseif words and line:find "rename.*/sim_disk\"" then
       words[#words + 1] = "renamed"
-    elseif words and line:find("fsync%(%d+<" .. directory .. "/?>") then
+    elseif words and line:find("fsync%(%d+<" .. directory:gsub("%p", "%%%0")
+                               .. "/?>") then
       words[#words + 1] = "synced"
     end
   end
-  os.execute(("rm -rf %s %s %s"):format(directory, out, script))
-  assert.is_true(ok)
   return table.concat(words, " ")
 end
 
 local function traced(what, body)
   it(what, function()
-    if not can_trace then pending "strace may not trace here" return end
+    if not strace.works then pending "strace may not trace here" return end
     body()
   end)
 end

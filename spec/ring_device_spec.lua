@@ -3,6 +3,7 @@ local commands = require "spec.commands"
 local core = require "tcmu.core"
 local scsi = require "tcmu.scsi"
 local sim = require "tcmu.sim"
+local strace = require "spec.strace"
 
 local read <const>, vendor <const> = commands.read, commands.vendor
 
@@ -45,6 +46,26 @@ describe("what asks whether the disk is ready", function()
                   dev:submit(READY), dev:submit(READY) }
     for i = 1, 4 do assert.equal(all[i], dev:next_done()) end
     assert.is_false(dev.kernel:broken())
+  end)
+end)
+
+describe("a command that comes alone", function()
+  it("is answered before the event that told of it is read", function()
+    if not strace.works then pending "strace may not trace here" return end
+    local lines, out = strace.run([[
+      local dev <close> = assert(sim.device "handlers/ram.lua")
+      local bytes = scsi.cdb.test_unit_ready()
+      assert(dev:cmd(bytes).status == 0)
+      mark "begin"
+      assert(dev:cmd(bytes).status == 0)
+      mark "end"]], "read,write", "-e signal=none")
+    assert.equal("", out)
+    local calls, on = {}, false
+    for _, line in ipairs(lines) do
+      if line:sub(1, 1) == ">" then on = line == "> begin"
+      elseif on then calls[#calls + 1] = line:match "(%w+)%(" end
+    end
+    assert.same({ "write", "read" }, calls)
   end)
 end)
 

@@ -1,0 +1,43 @@
+--- Lua programs of which the system calls are looked at from outside.
+local shell = require "spec.shell"
+
+local strace = {}
+
+--- Whether strace may trace here: not where everything is traced already.
+strace.works = os.execute "strace -o /dev/null true >/dev/null 2>&1" == true
+
+-- What every program begins with.  A mark is a call that all traces have.
+local HEAD <const> = [[
+package.path, package.cpath = %q, %q
+local sim, scsi = require "tcmu.sim", require "tcmu.scsi"
+local function mark(label) assert(not io.open("/nowhere/" .. label)) end
+]]
+
+--- Runs a program, in which `sim`, `scsi` and mark(label) are at hand.
+-- @param calls  which calls are wanted: "read,write"
+-- @param options  more options for strace, or nil
+-- @return the calls, one by one as strace writes them and "> label" for a mark;
+--         and what was printed
+function strace.run(program, calls, options)
+  local log, script = os.tmpname(), os.tmpname()
+  local file <close> = assert(io.open(script, "w"))
+  assert(file:write(HEAD:format(package.path, package.cpath), program))
+  assert(file:close())
+  local out = shell.output(("UV_THREADPOOL_SIZE=1 ASAN_OPTIONS=detect_leaks=0 "
+    .. "strace -f -qq -o %s -e trace=openat,%s %s lua5.4 %s 2>&1")
+    :format(log, calls, options or "", script))
+  local lines = {}
+  for line in io.lines(log) do
+    local label = line:match('"/nowhere/([^"]*)"')
+    if label then
+      lines[#lines + 1] = "> " .. label
+    elseif not line:find "openat%(" then
+      lines[#lines + 1] = line
+    end
+  end
+  os.remove(log)
+  os.remove(script)
+  return lines, out
+end
+
+return strace
