@@ -117,6 +117,7 @@ Server.__index = Server
 function Server:begin_stop(name)
   if self.stopping then
     log("warning", name .. " again: leaving at once, with commands in flight")
+    take_back(self.netlink)
     core.leave(1)
   end
   self.stopping = true

@@ -173,6 +173,23 @@ END]]
       assert.is_true(ram { config = "rbd/x", enable = false }:try_enable(10))
     end)
 
+    it("does so as well when a second signal hurries it", function()
+      daemon:stop()
+      guest.sh [[cat >/tmp/reluctant.lua <<'END'
+local tcmu = require "tcmu"
+return tcmu.handler { name = "reluctant", about = "does not close",
+  open = function() return {} end, read = function() end,
+  close = function() tcmu.sleep(600000) end }
+END]]
+      serve "--handler /tmp/reluctant.lua"
+      ram { config = "reluctant" }
+      daemon:signal "sigterm"
+      daemon:wait_for_log "SIGTERM: blocking"
+      daemon:signal "sigterm"
+      assert.equal(1, daemon:wait(10))
+      assert.is_true(ram { config = "rbd/x", enable = false }:try_enable(10))
+    end)
+
     it("blocks its devices, so that I/O goes on after a restart", function()
       local dev = ram()
       local disk = guest.loop(dev)
