@@ -4,26 +4,21 @@
 -- Mode page 08 promises it: with WCE=0 a WRITE is on stable storage when it
 -- ends; with WCE=1 only FUA and SYNCHRONIZE CACHE get it there.
 
-local can_trace <const> =
-  os.execute("strace -o /dev/null true >/dev/null 2>&1") == true
+local shell = require "spec.shell"
+local strace = require "spec.strace"
 
--- Runs `body` (with dev, scsi, and `data(blocks)`) in another interpreter and
--- returns its system calls on the file, one per line, marked by commands:
--- "> label" where the body calls mark(label).
+-- What every program begins with: a `dev` whose file the calls are about.
+local HEAD <const> = [[
+  local function data(blocks) return ("d"):rep(blocks * 512) end
+  local dev = assert(sim.device("handlers/file.lua", { size = 1 << 20,
+    options = "path=%s;create=yes;aio=threads", %s }))
+]]
+
+-- Runs `body` (with dev, scsi, `data(blocks)` and cmd(label, ...)) in another
+-- interpreter; its calls on the file, in one string for each mark.
 local function trace(body, options)
-  local path, out, script = os.tmpname(), os.tmpname(), os.tmpname()
-  os.remove(path)
-  local f = assert(io.open(script, "w"))
-  f:write(([[
-    package.path, package.cpath = %q, %q
-    local sim, scsi = require "tcmu.sim", require "tcmu.scsi"
-    local function mark(label)
-      local f = io.open("/nowhere/mark-" .. label)
-      assert(not f)
-    end
-    local function data(blocks) return ("d"):rep(blocks * 512) end
-    local dev = assert(sim.device("handlers/file.lua", { size = 1 << 20,
-      options = "path=%s;create=yes;aio=threads", %s }))
+  local path <const> = shell.temporary()
+  local lines, out = strace.run((HEAD .. [[
     local function cmd(label, ...)
       mark(label)
       local r = dev:cmd(...)
@@ -32,45 +27,34 @@ local function trace(body, options)
     %s
     mark "close"
     dev:close()
-    mark "end"
-    os.exit(true, true)]]):format(package.path, package.cpath, path,
-                                  options or "", body))
-  f:close()
-  local ok = os.execute(("strace -f -qq -y -o %s -e trace=pwritev,pwritev2,"
-    .. "pwrite64,fdatasync,fsync,fallocate,sync_file_range,openat lua5.4 %s")
-    :format(out, script))
+    os.exit(true, true)]]):format(path, options or "", body),
+    "pwritev,pwritev2,pwrite64,fdatasync,fsync,fallocate,sync_file_range", "-y")
+  os.remove(path)
+  assert.equal("", out)
   local calls, label = {}, "open"
-  for line in io.lines(out) do
-    local mark = line:match("/nowhere/mark%-(%w+)")
+  for _, line in ipairs(lines) do
+    local mark = line:match "^> (.*)"
     if mark then
       label = mark
-    elseif line:find(path, 1, true) and not line:find("openat", 1, true) then
+    elseif line:find(path, 1, true) then
       local call = line:match("(%w+)%(")
       if line:find("RWF_DSYNC", 1, true) then call = call .. "+dsync" end
       calls[label] = (calls[label] and calls[label] .. " " or "") .. call
     end
   end
-  os.remove(path) os.remove(out) os.remove(script)
-  assert.is_true(ok)
   return calls
 end
 
 -- The last call counts: one that may not wait is tried first.
 local function last(calls) return calls and calls:match("%S+$") end
 
-local in_memory <const> = (function()
-  local path <const> = os.tmpname()
-  local pipe <const> = io.popen("stat -f -c %T " .. path)
-  local kind <const> = pipe:read("l")
-  pipe:close()
-  os.remove(path)
-  return kind == "tmpfs"
-end)()
-
 local function traced(what, body)
   it(what, function()
-    if not can_trace then pending "strace may not trace here" return end
-    if in_memory then pending "temporary files are in memory" return end
+    if not strace.works then pending "strace may not trace here" return end
+    if shell.output "stat -f -c %T /var/tmp" == "tmpfs" then
+      pending "temporary files are in memory"
+      return
+    end
     body()
   end)
 end
@@ -182,15 +166,8 @@ end)
 
 describe("a failing disk", function()
   local function failing(inject, body, options)
-    local path, script = os.tmpname(), os.tmpname()
-    os.remove(path)
-    local f = assert(io.open(script, "w"))
-    f:write(([[
-      package.path, package.cpath = %q, %q
-      local sim, scsi = require "tcmu.sim", require "tcmu.scsi"
-      local function data(blocks) return ("d"):rep(blocks * 512) end
-      local dev = assert(sim.device("handlers/file.lua", { size = 1 << 20,
-        options = "path=%s;create=yes;aio=threads", %s }))
+    local path <const> = shell.temporary()
+    local _, out = strace.run((HEAD .. [[
       local function sense(...)
         local r = dev:cmd(...)
         return r.sense and ("%%02X/%%02X/%%02X"):format(r.sense.key,
@@ -198,15 +175,10 @@ describe("a failing disk", function()
       end
       io.stdout:write((function() %s end)())
       io.stdout:flush()
-      os.exit(true)]]):format(package.path, package.cpath, path, options or "",
-                              body))
-    f:close()
-    local pipe = io.popen(("strace -f -qq -o /dev/null %s lua5.4 %s 2>/dev/null")
-                          :format(inject, script))
-    local text = pipe:read("a")
-    pipe:close()
-    os.remove(path) os.remove(script)
-    return text
+      os.exit(true)]]):format(path, options or "", body),
+      "pwritev2,preadv2,fdatasync", inject)
+    os.remove(path)
+    return out:match "[^\n]*$"
   end
 
   traced("fails the write that was to be stable", function()

@@ -60,10 +60,9 @@ describe("a command that comes alone", function()
       assert(dev:cmd(bytes).status == 0)
       mark "end"]], "read,write", "-e signal=none")
     assert.equal("", out)
-    local calls, on = {}, false
-    for _, line in ipairs(lines) do
-      if line:sub(1, 1) == ">" then on = line == "> begin"
-      elseif on then calls[#calls + 1] = line:match "(%w+)%(" end
+    local calls = {}
+    for i, line in ipairs(strace.between(lines, "begin", "end")) do
+      calls[i] = line:match "(%w+)%("
     end
     assert.same({ "write", "read" }, calls)
   end)

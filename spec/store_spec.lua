@@ -3,6 +3,7 @@
 -- asks of the kernel is read from strace, which also plays the broken disk.
 
 local output = require "spec.shell".output
+local strace = require "spec.strace"
 local tcmu = require "tcmu"
 
 local KIB <const>, MIB <const>, GIB <const>, TIB <const> =
@@ -378,10 +379,7 @@ describe("a file store, seen from the kernel,", function()
   -- prints "ok" or the errno.  One thread in the pool, so that "the first
   -- call" of an injected error means one thing.
   local function watch(script, inject, at)
-    local name, log = dir .. "/script.lua", dir .. "/trace"
-    local file = assert(io.open(name, "w"))
-    file:write(([[
-      package.path, package.cpath = %q, %q
+    local lines, out = strace.run(([[
       local tcmu = require "tcmu"
       local store = tcmu.store.file(%q, "c", 1 << 20, { aio = "threads" })
       local buf = tcmu.buffer(4096)
@@ -389,13 +387,9 @@ describe("a file store, seen from the kernel,", function()
         local ok, e = pcall(store[verb], store, ...)
         print(ok and "ok" or e.errno)
       end
-      %s]]):format(package.path, package.cpath, at or path, script))
-    file:close()
-    local out = output(table.concat({
-      "UV_THREADPOOL_SIZE=1 ASAN_OPTIONS=detect_leaks=0 strace -f -qq -o", log,
-      "-e trace=preadv2,pwritev2,fdatasync",
-      inject and "-e inject=" .. inject or "", "lua5.4", name, "2>&1" }, " "))
-    for line in io.lines(log) do trace[#trace + 1] = line end
+      %s]]):format(at or path, script), "preadv2,pwritev2,fdatasync",
+      inject and "-e inject=" .. inject)
+    trace = lines
     return out
   end
 

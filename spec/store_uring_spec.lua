@@ -1,26 +1,22 @@
 --- What io_uring is asked for, what it does, and who does it where it is
 --- refused.
 local shell = require "spec.shell"
+local strace = require "spec.strace"
 
 local output <const>, temporary <const> = shell.output, shell.temporary
 
-local CAN_TRACE <const> =
-  os.execute("strace -o /dev/null true >/dev/null 2>&1") == true
-local HAS_RING <const> = CAN_TRACE and
-  output(("strace -e trace=io_uring_setup lua5.4 -e %q 2>&1"):format(([[
-    package.path, package.cpath = '%s', '%s'
-    require('tcmu').store.file('Makefile', 'r')]])
-    :format(package.path, package.cpath))):find "io_uring_setup%(.*= %d" ~= nil
+local HAS_RING <const> = strace.works and (function()
+  local lines = strace.run("require 'tcmu'.store.file('Makefile', 'r')",
+                           "io_uring_setup")
+  return table.concat(lines):find "io_uring_setup%(.*= %d" ~= nil
+end)()
 
 describe("io_uring", function()
   -- The system calls of `body` with a device `dev` of 1 MiB, 32 commands of
   -- which can be sent by all(f), from another interpreter; what it writes.
-  local function trace(how, options, body)
-    local path, log, script = temporary(), os.tmpname(), os.tmpname()
-    local file = assert(io.open(script, "w"))
-    file:write(([[
-      package.path, package.cpath = %q, %q
-      local sim, scsi = require "tcmu.sim", require "tcmu.scsi"
+  local function trace(calls, inject, options, body)
+    local path = temporary()
+    local lines, out = strace.run(([[
       local dev = assert(sim.device("handlers/file.lua", { size = 1 << 20,
         options = "path=%s;create=yes;%s" }))
       local function all(f)
@@ -38,27 +34,18 @@ describe("io_uring", function()
         return scsi.cdb.write_10 { lba = i * 8, length = 8 }, ("d"):rep(4096)
       end
       all(write)
-      io.open "/nowhere/begin"
+      mark "begin"
       %s
-      io.open "/nowhere/end"
+      mark "end"
       io.stdout:flush()
-      os.exit(true)]]):format(package.path, package.cpath, path, options, body))
-    file:close()
-    local out = output(("UV_THREADPOOL_SIZE=1 ASAN_OPTIONS=detect_leaks=0 "
-      .. "strace -f -qq -o %s %s lua5.4 %s 2>&1"):format(log, how, script))
-    local calls, on = {}, false
-    for line in io.lines(log) do
-      if line:find "/nowhere/begin" then on = true
-      elseif line:find "/nowhere/end" then on = false
-      elseif on then calls[#calls + 1] = line end
-    end
-    os.remove(path) os.remove(log) os.remove(script)
-    return out, calls
+      os.exit(true)]]):format(path, options, body), calls, inject)
+    os.remove(path)
+    return out, strace.between(lines, "begin", "end")
   end
 
   local function traced(what, body)
     it(what, function()
-      if not CAN_TRACE then pending "strace may not trace here" return end
+      if not strace.works then pending "strace may not trace here" return end
       if not HAS_RING then pending "io_uring is not to be had here" return end
       body()
     end)
@@ -66,8 +53,7 @@ describe("io_uring", function()
 
   traced("takes what one pass over the ring has brought in one system call",
          function()
-    local out, calls = trace("-e trace=io_uring_enter,openat",
-                             "reads=async", "all(read)")
+    local out, calls = trace("io_uring_enter", nil, "reads=async", "all(read)")
     assert.equal(("."):rep(64), out)
     assert.equal(1, #calls, table.concat(calls, "\n"))
     assert.matches("io_uring_enter%(%d+, 32, 0, 0, NULL, %d+%) *= 32", calls[1])
@@ -75,8 +61,8 @@ describe("io_uring", function()
 
   traced("takes reads from the page cache as well, once many come together",
          function()
-    local out, calls = trace("-e trace=io_uring_enter,preadv2,openat",
-                             "", "all(read) all(read)")
+    local out, calls = trace("io_uring_enter,preadv2", nil, "",
+                             "all(read) all(read)")
     assert.equal(("."):rep(96), out)
     local all = table.concat(calls, "\n")
     if all:find "EOPNOTSUPP" then
@@ -88,7 +74,7 @@ describe("io_uring", function()
   end)
 
   traced("takes the syncs of many writes as one", function()
-    local out, calls = trace("-e trace=io_uring_enter,openat", "", [[
+    local out, calls = trace("io_uring_enter", nil, "", [[
       assert(dev:change("write_cache", { write_cache = false }) == 0)
       all(write)]])
     assert.equal(("."):rep(64), out)
@@ -101,16 +87,15 @@ describe("io_uring", function()
   end)
 
   traced("that takes nothing for a while is asked again", function()
-    local out = trace("-e trace=io_uring_enter,openat "
-      .. "-e inject=io_uring_enter:error=EAGAIN:when=2..9", "reads=async",
+    local out = trace("io_uring_enter",
+      "-e inject=io_uring_enter:error=EAGAIN:when=2..9", "reads=async",
       "all(read) all(read)")
     assert.equal(("."):rep(96), out)
   end)
 
   it("or threads sync many writes together, after the last of them", function()
-    if not CAN_TRACE then pending "strace may not trace here" return end
-    local out, calls = trace("-e trace=pwritev2,fdatasync,openat",
-      "aio=threads", [[
+    if not strace.works then pending "strace may not trace here" return end
+    local out, calls = trace("pwritev2,fdatasync", nil, "aio=threads", [[
       assert(dev:change("write_cache", { write_cache = false }) == 0)
       all(write)]])
     assert.equal(("."):rep(64), out)
@@ -125,9 +110,9 @@ describe("io_uring", function()
   end)
 
   it("or threads: writes that a failing sync meets fail as well", function()
-    if not CAN_TRACE then pending "strace may not trace here" return end
-    local out = trace("-e trace=pwritev2,fdatasync,openat "
-      .. "-e inject=fdatasync:error=EIO:when=1", "aio=threads", [[
+    if not strace.works then pending "strace may not trace here" return end
+    local out = trace("pwritev2,fdatasync",
+      "-e inject=fdatasync:error=EIO:when=1", "aio=threads", [[
       local function fua(i)
         return scsi.cdb.write_10 { lba = i, length = 1, fua = 1 },
                ("d"):rep(512)
@@ -144,10 +129,9 @@ describe("io_uring", function()
 
   for _, errno in ipairs { "EPERM", "ENOSYS", "ENOMEM" } do
     it("refused with " .. errno .. " leaves its work to threads", function()
-      if not CAN_TRACE then pending "strace may not trace here" return end
-      local out, calls = trace(
-        "-e trace=io_uring_setup,io_uring_enter,preadv2,openat "
-        .. "-e inject=io_uring_setup:error=" .. errno, "reads=async",
+      if not strace.works then pending "strace may not trace here" return end
+      local out, calls = trace("io_uring_setup,io_uring_enter,preadv2",
+        "-e inject=io_uring_setup:error=" .. errno, "reads=async",
         "all(read)")
       local dots, told = out:gsub("stores: io_uring is not to be had[^\n]*\n?",
                                   "")
@@ -159,7 +143,7 @@ describe("io_uring", function()
   end
 
   traced("keeps a thread's workers when its last store is closed", function()
-    local out = trace("-e trace=openat", "writes=async", [[
+    local out = trace("none", nil, "writes=async", [[
       local function workers()
         local f <close> = io.popen(("sleep 1; cat /proc/%d/task/*/comm"):format(
           require "luv".os_getpid()))

@@ -14,7 +14,7 @@ local function mark(label) assert(not io.open("/nowhere/" .. label)) end
 ]]
 
 --- Runs a program, in which `sim`, `scsi` and mark(label) are at hand.
--- @param calls  which calls are wanted: "read,write"
+-- @param calls  which calls are wanted: "read,write", or "none"
 -- @param options  more options for strace, or nil
 -- @return the calls, one by one as strace writes them and "> label" for a mark;
 --         and what was printed
@@ -24,8 +24,8 @@ function strace.run(program, calls, options)
   assert(file:write(HEAD:format(package.path, package.cpath), program))
   assert(file:close())
   local out = shell.output(("UV_THREADPOOL_SIZE=1 ASAN_OPTIONS=detect_leaks=0 "
-    .. "strace -f -qq -o %s -e trace=openat,%s %s lua5.4 %s 2>&1")
-    :format(log, calls, options or "", script))
+    .. "strace -f -qq -o %s -e trace=openat%s %s lua5.4 %s 2>&1"):format(log,
+    calls == "none" and "" or "," .. calls, options or "", script))
   local lines = {}
   for line in io.lines(log) do
     local label = line:match('"/nowhere/([^"]*)"')
@@ -38,6 +38,17 @@ function strace.run(program, calls, options)
   os.remove(log)
   os.remove(script)
   return lines, out
+end
+
+--- Those between two marks.
+function strace.between(lines, first, last)
+  local chosen, on = {}, false
+  for _, line in ipairs(lines) do
+    if line == "> " .. last then on = false end
+    if on then chosen[#chosen + 1] = line end
+    if line == "> " .. first then on = true end
+  end
+  return chosen
 end
 
 return strace
