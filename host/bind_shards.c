@@ -217,9 +217,9 @@ static void on_report(void *arg, int64_t id, const char *verb, int status,
 }
 
 /* core.shard { memory_limit =, no_fast_path =, real_time =, poll =, poll_limit
- * =, poll_cost = microseconds of a wake-up, third_party =, beside = another
- * such shard of the same process }: with virtual time unless real_time is
- * set. */
+ * =, poll_cost = microseconds of a wake-up, stay = it may bind the calling
+ * thread to its processor, third_party =, beside = another such shard of the
+ * same process }: with virtual time unless real_time is set. */
 static int l_hand(lua_State *L)
 {
   struct hand *h, *beside = NULL;
@@ -246,6 +246,8 @@ static int l_hand(lua_State *L)
   if (rc)
     return luaL_error(L, "shard: %s", strerror(-rc));
   poll_enable(&h->shard.poller, &poll);
+  if (flag(L, "stay"))
+    place_enable(&h->shard.place, &h->shard.timers);
   h->open = true;
   return 1;
 }

@@ -153,8 +153,9 @@ void device_report_to(struct device *d, const char *verb, int rc,
 void device_listen(struct device *d);
 void device_ignore(struct device *d);
 
-/* Takes what is in the ring, a bounded part of it. */
-void device_drain(struct device *d);
+/* Takes what is in the ring, a bounded part of it.  Returns the most that was
+ * there together: what comes once an answer was told counts anew. */
+int device_drain(struct device *d);
 
 /* The ring was reset, or the device is gone: nothing that was taken is to be
  * answered. */

@@ -160,17 +160,19 @@ static int take(struct device *d, int most, bool *empty)
 
 /* What comes in while completions are told is taken as well, but within one
  * limit: a busy device must not keep the loop from the others. */
-void device_drain(struct device *d)
+int device_drain(struct device *d)
 {
-  int left = DRAIN_MAX, taken;
+  int left = DRAIN_MAX, taken, most = 0;
   bool empty;
 
   if (!d->ring || d->gone || d->parked || waits(d))
-    return;
+    return 0;
   d->draining = true;
   do {
     taken = take(d, left, &empty);
     left -= taken;
+    if (most < taken)
+      most = taken;
     device_mark_dirty(d);       /* PADs and unknown entries are released too */
     shard_settle(d->shard);
   } while (empty && !d->parked && !waits(d) && ring_pending(d->ring));
@@ -179,6 +181,7 @@ void device_drain(struct device *d)
     shard_unfinished(d->shard, d);
   else if (TAILQ_EMPTY(&d->outstanding))
     device_quiet(d);
+  return most;
 }
 
 /* The event is there until its count is read. */
@@ -195,12 +198,13 @@ static bool acknowledge(struct device *d)
 static void on_event(uv_poll_t *h, int status, int events)
 {
   struct device *d = h->data;
+  int together = 0;
 
   (void)events;
   if (status >= 0) {
     if (d->ring && ring_pending(d->ring))
       poll_woken(&d->shard->poller);
-    device_drain(d);
+    together = device_drain(d);
     if (!d->listening)
       return;
   }
@@ -208,6 +212,7 @@ static void on_event(uv_poll_t *h, int status, int events)
     device_ignore(d);           /* control will tell that it was removed */
   else if (d->ring && ring_pending(d->ring))
     shard_unfinished(d->shard, d);      /* what came between the two */
+  shard_woken(d->shard, together);
 }
 
 void device_listen(struct device *d)

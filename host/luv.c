@@ -131,6 +131,7 @@ static int make(struct state *st)
 
   if (!l)
     return UV_ENOMEM;
+  place_bar(&st->shard->place);
   l->state = st;
   rc = uv_loop_init(&l->inner);
   if (rc) {

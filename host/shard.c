@@ -12,7 +12,10 @@ enum { JOBS_MAX = 1024 };       /* in one turn */
 /* What the loop does before it sleeps. */
 static void on_prepare(uv_prepare_t *h)
 {
-  shard_settle(h->data);
+  struct shard *s = h->data;
+
+  shard_settle(s);
+  s->brought = 0;
 }
 
 /* Goes on with what a bounded turn has left: one of the rings, and the jobs,
@@ -41,6 +44,16 @@ void shard_unfinished(struct shard *s, struct device *d)
   uv_idle_start(&s->busy, on_busy);
 }
 
+/* Who waits awake keeps its processor busy; then there is nothing to spare. */
+void shard_woken(struct shard *s, int together)
+{
+  s->brought += together;
+  if (s->poller.awake)
+    place_leave(&s->place);
+  else if (together)
+    place_woken(&s->place, s->brought);
+}
+
 int shard_init(struct shard *s, bool is_virtual)
 {
   int rc;
@@ -66,6 +79,7 @@ int shard_init(struct shard *s, bool is_virtual)
 
 void shard_fini(struct shard *s)
 {
+  place_leave(&s->place);
   timers_close(&s->timers);
   uv_close((uv_handle_t *)&s->prepare, NULL);
   uv_close((uv_handle_t *)&s->busy, NULL);

@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 #include <uv.h>
 
+#include "place.h"
 #include "poller.h"
 #include "timer.h"
 
@@ -39,6 +40,8 @@ struct shard {
   uv_prepare_t prepare;         /* settles before the loop sleeps */
   uv_idle_t busy;               /* keeps the loop from sleeping */
   struct poller poller;
+  struct place place;
+  int brought;                  /* commands, by the events of this turn */
   struct job_list jobs;
   struct device_list devices;
   struct device_list dirty;     /* completions to be told to the kernel */
@@ -68,6 +71,9 @@ void shard_forget(struct shard *s, struct job *j);
  * then tells the kernel of every completion that it does not know of: one
  * write() per device. */
 void shard_settle(struct shard *s);
+
+/* An event has told of commands: so many that were there together. */
+void shard_woken(struct shard *s, int together);
 
 /* The ring of `d` holds more: go on with it in a later turn of the loop. */
 void shard_unfinished(struct shard *s, struct device *d);

@@ -150,6 +150,7 @@ static int prepare(struct shards *s, struct worker *w,
   if (rc)
     return rc;
   poll_enable(&w->shard.poller, poll);
+  place_enable(&w->shard.place, &w->shard.timers);
   rc = uv_async_init(&w->shard.loop, &w->wake, on_wake);
   if (rc)
     return rc;
@@ -187,6 +188,26 @@ static struct poll_options measured(const struct poll_options *options)
   return poll;
 }
 
+static void nothing(uv_work_t *w)
+{
+  (void)w;
+}
+
+/* libuv's threads come with the first work for them, and may run where its
+ * giver may: that is not to be a shard that stays where it is, see place.h. */
+static int start_pool(void)
+{
+  uv_loop_t loop;
+  uv_work_t work;
+  int rc = uv_loop_init(&loop);
+
+  if (rc)
+    return rc;
+  uv_queue_work(&loop, &work, nothing, NULL);
+  uv_run(&loop, UV_RUN_DEFAULT);
+  return uv_loop_close(&loop);
+}
+
 /* What was started before a failure stays: the process ends on that. */
 int shards_start(const struct shards_options *options, struct shards **out)
 {
@@ -196,6 +217,9 @@ int shards_start(const struct shards_options *options, struct shards **out)
   int rc;
 
   *out = NULL;
+  rc = start_pool();
+  if (rc)
+    return rc;
   s = calloc(1, sizeof(*s) + options->count * sizeof(s->workers[0]));
   if (!s)
     return -ENOMEM;

@@ -116,11 +116,16 @@ uint64_t timers_now(const struct timers *ts)
   return ts->is_virtual ? ts->now : uv_now(ts->uv.loop) * MS;
 }
 
+uint64_t timers_clock(const struct timers *ts)
+{
+  return ts->is_virtual ? ts->now : uv_hrtime();
+}
+
 int timer_start(struct timers *ts, struct timer *t, uint64_t after)
 {
   /* the loop's time may be old by now, and a sleep must not be short; but what
    * only lets others go first need not wait for the next millisecond */
-  uint64_t now = ts->is_virtual || !after ? timers_now(ts) : uv_hrtime();
+  uint64_t now = after ? timers_clock(ts) : timers_now(ts);
 
   timer_stop(ts, t);
   if (ts->count + 1 >= ts->room) {

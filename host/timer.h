@@ -41,6 +41,9 @@ void timers_close(struct timers *ts);
  * old as this turn of the loop. */
 uint64_t timers_now(const struct timers *ts);
 
+/* The same, but as late as it is. */
+uint64_t timers_clock(const struct timers *ts);
+
 /* Arms `t` to fire `after` ns from now, never earlier, up to 2 ms later (libuv
  * counts in milliseconds), or with 0 in the next turn of the loop; arming again
  * moves it.  Timers fire in the order in which they are due, those due together

@@ -26,8 +26,8 @@ local Device = {}
 Device.__index = Device
 
 --- A process with shards but without threads: { shards =, memory_limit =,
--- no_fast_path =, poll =, poll_limit =, poll_cost =, third_party = }.  Its
--- devices go to the shards in turn.
+-- no_fast_path =, poll =, poll_limit =, poll_cost =, stay =, third_party = }.
+-- Its devices go to the shards in turn.
 function sim.host(options)
   options = options or {}
   local host = setmetatable({ shards = {}, devices = {}, reports = {},
@@ -37,7 +37,7 @@ function sim.host(options)
       memory_limit = options.memory_limit,
       no_fast_path = options.no_fast_path, poll = options.poll,
       poll_limit = options.poll_limit, poll_cost = options.poll_cost,
-      third_party = options.third_party, beside = host.shards[1],
+      stay = options.stay, third_party = options.third_party, beside = host.shards[1],
     }
   end
   return host
