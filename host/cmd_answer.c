@@ -103,12 +103,14 @@ void cmd_answer(struct cmd *c, uint8_t status)
   struct device *d = c->dev;
 
   device_mark_dirty(d);
-  if (status != SCSI_GOOD)
+  if (status != SCSI_GOOD) {
     answer_not_good(c, status);
-  else if (c->moved >= c->data_len && !c->bidi_cnt)
-    d->settling |= !ring_good(d->ring, c->token, c->id, 0);
-  else
+  } else if (c->moved >= c->data_len && !c->bidi_cnt) {
+    if (!ring_good(d->ring, c->token, c->id, 0))
+      d->settling = true;
+  } else {
     answer_in_part(c);
+  }
   d->untold += c->data_len;
   if (d->untold >= TELL_BYTES)
     device_flush(d);
@@ -143,7 +145,7 @@ static void finish_at_length(struct cmd *c, uint8_t status)
 
 void cmd_finish(struct cmd *c, uint8_t status)
 {
-  if (c->enlisted || c->data_out || c->locks)
+  if (c->enlisted | c->data_out | c->locks)     /* one branch */
     finish_at_length(c, status);
   else
     cmd_answer(c, status);

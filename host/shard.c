@@ -14,8 +14,8 @@ static void on_prepare(uv_prepare_t *h)
 {
   struct shard *s = h->data;
 
-  shard_settle(s);
   s->brought = 0;
+  shard_settle(s);
 }
 
 /* Goes on with what a bounded turn has left: one of the rings, and the jobs,

@@ -146,10 +146,12 @@ int store_sync_directory(const char *path);
 /* One implementation.  submit: as store_submit(), with the range checked and
  * iov_now, iov_left, at and left set; never with nothing to do, except for
  * FLUSH.  resize may be NULL where any size will do, mapped (offset inside the
- * store; the length is cut at its end for it) where all is mapped. */
+ * store; the length is cut at its end for it) where all is mapped.  expect, or
+ * NULL: what is at `offset`, if that is inside, may be wanted soon. */
 struct store_type {
   const char *name;
   int (*submit)(struct store *s, struct store_op *op);
+  void (*expect)(struct store *s, uint64_t offset);
   void (*info)(struct store *s, struct store_info *out);
   int (*resize)(struct store *s, uint64_t size);
   bool (*mapped)(struct store *s, uint64_t offset, uint64_t *length);

@@ -19,6 +19,8 @@ enum {
   FAN = 1 << FAN_BITS,
   SLAB_MIN = 4,                 /* pages: a small device stays small */
   SLAB_MAX = 64,
+  LINE = 64,                    /* bytes; of the processor's cache */
+  FETCHED = 4 * LINE,
   HUGE = 2 << 20,               /* bytes; a slab of SLAB_MAX is full of them */
 };
 
@@ -215,6 +217,24 @@ static int submit(struct store *s, struct store_op *op)
   return -EINVAL;
 }
 
+/* The processor fetches the rest by itself, once it is read in order. */
+static void expect(struct store *s, uint64_t offset)
+{
+  struct memory *m = (struct memory *)s;
+  const char *at;
+  uint64_t absent;
+  void **slot;
+
+  if (offset >= s->size)
+    return;
+  slot = find(m, offset / PAGE, &absent);
+  if (!slot || !*slot)
+    return;
+  at = (const char *)*slot + offset % PAGE;
+  for (int line = 0; line < FETCHED; line += LINE)
+    __builtin_prefetch(at + line);
+}
+
 static void info(struct store *s, struct store_info *out)
 {
   struct memory *m = (struct memory *)s;
@@ -290,6 +310,7 @@ static void close_store(struct store *s)
 static const struct store_type type = {
   .name = "memory",
   .submit = submit,
+  .expect = expect,
   .info = info,
   .resize = resize,
   .mapped = mapped,

@@ -100,6 +100,7 @@ int bench_bare(lua_State *L)
                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (b.memory == MAP_FAILED)
       return luaL_error(L, "no memory");
+    madvise(b.memory, size, MADV_HUGEPAGE);     /* as the store's is */
     memset(b.memory, 1, size);
   }
   b.cursor = b.kernel->head;
