@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "place.h"
 #include "uring.h"
 
 enum {
@@ -241,6 +242,8 @@ static void turn(struct aio *a)
     run_jobs(a);
     if (!a->ring)
       break;
+    if (uring_collected(a->ring))
+      place_widen();            /* the kernel may make workers for it */
     taken = uring_submit(a->ring);
     uring_reap(a->ring);
     admit(a);

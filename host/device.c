@@ -457,6 +457,7 @@ void device_add(struct shard *s, struct message *m, int fd,
   struct task *t = NULL;
   int rc;
 
+  place_leave(&s->place);       /* a handler's libraries may make threads */
   if (!d) {
     report_fn(arg, m->device, "add", -ENOMEM, "out of memory", true);
     free(m);

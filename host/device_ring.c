@@ -176,6 +176,7 @@ int device_drain(struct device *d)
     device_mark_dirty(d);       /* PADs and unknown entries are released too */
     shard_settle(d->shard);
   } while (empty && !d->parked && !waits(d) && ring_pending(d->ring));
+  d->shard->served += (uint64_t)(DRAIN_MAX - left);
   d->draining = false;
   if (!empty)
     shard_unfinished(d->shard, d);

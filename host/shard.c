@@ -15,6 +15,8 @@ static void on_prepare(uv_prepare_t *h)
   struct shard *s = h->data;
 
   s->brought = 0;
+  if (s->place.bound && (s->poller.awake || place_is_stale(&s->place)))
+    place_leave(&s->place);
   shard_settle(s);
 }
 
@@ -48,10 +50,8 @@ void shard_unfinished(struct shard *s, struct device *d)
 void shard_woken(struct shard *s, int together)
 {
   s->brought += together;
-  if (s->poller.awake)
-    place_leave(&s->place);
-  else if (together)
-    place_woken(&s->place, s->brought);
+  if (together && !s->poller.awake)
+    place_woken(&s->place, s->brought, s->served);
 }
 
 int shard_init(struct shard *s, bool is_virtual)

@@ -42,6 +42,7 @@ struct shard {
   struct poller poller;
   struct place place;
   int brought;                  /* commands, by the events of this turn */
+  uint64_t served;              /* commands in all */
   struct job_list jobs;
   struct device_list devices;
   struct device_list dirty;     /* completions to be told to the kernel */

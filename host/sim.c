@@ -101,8 +101,8 @@ void sim_kick(struct sim *s)
   if (!s->news || s->mute)
     return;
   s->news = false;
-  /* One event stands for any number.  The consumer reads it before it looks
-   * at cmd_head, so an unread one will do, provided that cmd_head is out. */
+  /* One event stands for any number.  The consumer looks at cmd_head after it
+   * has read it, so an unread one will do, provided that cmd_head is out. */
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
   if (ioctl(s->kernel_fd, SIOCOUTQ, &unread) || !unread)
     (void)!send(s->kernel_fd, &event, sizeof(event), MSG_NOSIGNAL);

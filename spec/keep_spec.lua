@@ -64,4 +64,19 @@ describe("what is remembered", function()
       assert(require("tcmu.keep").remove { hba = "sim", name = "disk",
                                            state_dir = state_dir })]])
   end)
+
+  traced("is gone where nothing was, even if nothing can be removed", function()
+    local directory = shell.temporary()
+    assert(os.execute("mkdir " .. directory))
+    local _, out = strace.run(([[
+      local there = assert(io.open(%q .. "/sim_there", "w"))
+      there:close()
+      for _, name in ipairs { "disk", "there" } do
+        print(require("tcmu.keep").remove { hba = "sim", name = name,
+                                            state_dir = %q })
+      end]]):format(directory, directory), "unlink",
+      "-e inject=unlink:error=EROFS")
+    os.execute("rm -rf " .. directory)
+    assert.matches("^true\nnil\t.*Read%-only file system", out)
+  end)
 end)

@@ -7,7 +7,9 @@ local core = require "tcmu.core"
 local scsi = require "tcmu.scsi"
 local shell = require "spec.shell"
 local sim = require "tcmu.sim"
+local strace = require "spec.strace"
 
+local HAS_RING <const> = strace.shows_a_ring()
 local READY <const> = scsi.cdb.test_unit_ready {}
 local SETTLE <const>, MEASURED <const> = 16, 64     -- as in host/place.c
 local TRIAL <const> = SETTLE + MEASURED
@@ -108,6 +110,11 @@ describe("a shard that sleeps between commands", function()
     assert.equal(anywhere, allowed())
     serve(1, SLOW)
     assert.is_true(is_bound())
+    for i = 3, 9 do             -- but not less than after 1024 of them
+      serve(TRIAL, SLOW)
+      serve(math.min(SETTLE << i, 1024) + MEASURED, SLOW)
+      assert.is_true(is_bound())
+    end
     serve(TRIAL, FAST)          -- now it does
     serve(1, FAST, 2)
     until_tried()
@@ -132,6 +139,37 @@ describe("a shard that sleeps between commands", function()
     until_tried()
     local one, two = dev:submit(READY), other:submit(READY)
     dev:run(function() return one.result and two.result end)
+    assert.equal(anywhere, allowed())
+    other:close()
+  end)
+
+  placed("goes where the scheduler likes after a pause", function()
+    until_tried()
+    now = now + 200000000
+    dev.shard:advance(now)
+    dev.shard:turn(false)       -- what it does now may be anything
+    assert.equal(anywhere, allowed())
+    serve(2 * TRIAL, 200000000) -- these do not come one after the other
+    assert.equal(anywhere, allowed())
+    until_tried()
+  end)
+
+  placed("goes before its calls may make threads", function()
+    if not HAS_RING then pending "io_uring is not to be had here" return end
+    local path = shell.temporary()
+    local other = assert(dev.host:device("handlers/file.lua", { size = 1 << 20,
+      options = "path=" .. path .. ";create=yes;reads=async" }))
+    until_tried()
+    assert.is.good(other:cmd(scsi.cdb.read_10 { lba = 0, length = 8 }))
+    assert.equal(anywhere, allowed())
+    other:close()
+    os.remove(path)
+  end)
+
+  placed("goes before another handler opens, which may make threads", function()
+    until_tried()
+    local other = assert(dev.host:device("handlers/ram.lua",
+                                         { size = 1 << 20 }))
     assert.equal(anywhere, allowed())
     other:close()
   end)

@@ -5,11 +5,7 @@ local strace = require "spec.strace"
 
 local output <const>, temporary <const> = shell.output, shell.temporary
 
-local HAS_RING <const> = strace.works and (function()
-  local lines = strace.run("require 'tcmu'.store.file('Makefile', 'r')",
-                           "io_uring_setup")
-  return table.concat(lines):find "io_uring_setup%(.*= %d" ~= nil
-end)()
+local HAS_RING <const> = strace.shows_a_ring()
 
 describe("io_uring", function()
   -- The system calls of `body` with a device `dev` of 1 MiB, 32 commands of

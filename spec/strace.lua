@@ -40,6 +40,14 @@ function strace.run(program, calls, options)
   return lines, out
 end
 
+--- Whether a store's io_uring is to be had here, as far as can be told.
+function strace.shows_a_ring()
+  if not strace.works then return false end
+  local lines = strace.run("require 'tcmu'.store.file('Makefile', 'r')",
+                           "io_uring_setup")
+  return table.concat(lines):find "io_uring_setup%(.*= %d" ~= nil
+end
+
 --- Those between two marks.
 function strace.between(lines, first, last)
   local chosen, on = {}, false

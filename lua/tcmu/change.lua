@@ -42,7 +42,8 @@ function change.size(dev, fields)
   end
   -- What is being written to the blocks that go comes to its end first, and
   -- nothing begins that wants all blocks, for it would be of the old size.
-  local _ <close> = extent.lock_from(dev.self, math.min(size, dev.size))
+  local _ <close> = size ~= dev.size and
+    extent.lock_from(dev.self, math.min(size, dev.size)) or nil
   if size < dev.size and not fields.force then
     error(("shrinking from %d to %d bytes would cut off data: resize with "
            .. "--force if that is meant"):format(dev.size, size), 0)

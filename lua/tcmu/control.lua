@@ -117,7 +117,7 @@ Server.__index = Server
 function Server:begin_stop(name)
   if self.stopping then
     log("warning", name .. " again: leaving at once, with commands in flight")
-    take_back(self.netlink)
+    pcall(take_back, self.netlink)      -- whatever comes of it
     core.leave(1)
   end
   self.stopping = true
