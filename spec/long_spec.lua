@@ -92,7 +92,7 @@ describe("behind", function()
 end)
 
 describe("the budget of a shard", function()
-  setup(function() core.budget(50) end)
+  setup(function() core.budget(200) end)
   teardown(function() core.budget(2000) end)
 
   it("suffices for a VERIFY of all of a large disk", function()
