@@ -18,7 +18,8 @@ local DETACHED <const> = { "hw_max_sectors=2048", "nl_reply_supported=-1" }
 local CACHED <const> = { emulate_write_cache = 1 }
 local UNCACHED <const> = { emulate_write_cache = 0 }
 
-local options, made, logs
+local options, made
+local logs = {}
 -- Whether disks are to have a write cache.  Ours and the floor's in memory or on
 -- a tmpfs have none, as nothing there is volatile, so nobody has one there.
 local attributes, buffered
@@ -250,11 +251,14 @@ function sets.settings()
   file("file no cache", usual, nil, UNCACHED)
 end
 
+--- Whether there is such a set.
+function disks.has(set) return sets[set] ~= nil end
+
 --- Makes those of options.set whose names match options.disks.
 -- @return a list of { name =, path = "/dev/sdX", cached = whether it has a
 --         write cache, cpu = the load's or nil, pid = who serves it or nil }
 function disks.make(given)
-  options, made, logs = given, {}, {}
+  options, made = given, {}
   if guest.sh("stat -f -c %%T %s", options.dir) == "tmpfs" then
     attributes, buffered = UNCACHED, ""
   else
@@ -268,7 +272,7 @@ end
 
 --- What the programs have printed goes to /results.
 function disks.keep_logs()
-  guest.sh("cp %s /results", table.concat(logs, " "))
+  if logs[1] then guest.sh("cp %s /results", table.concat(logs, " ")) end
 end
 
 return disks

@@ -35,22 +35,29 @@ local function rotated(list, n)
   return turned
 end
 
--- Not by an error: the exit would wait for threads that the kernel holds.
+-- Not by an error: the exit would wait for threads that the kernel holds, and
+-- for daemons that run.
 local function abandon(why)
-  io.stderr:write(debug.traceback(why), "\n")
+  io.stderr:write(why, "\n")
   disks.keep_logs()
   os.exit(1, false)
 end
 
+local function failed(why) abandon(debug.traceback(why)) end
+
 -- A pattern that fits nothing may be one of another kind: Lua's have no "|".
 local function some(list, kind)
   if list[1] then return list end
-  error(("bench: no %s of the set %s matches the Lua pattern '%s'")
-        :format(kind, options.set, options[kind]), 0)
+  abandon(("bench: no %s of the set %s matches the Lua pattern '%s'")
+          :format(kind, options.set, options[kind]))
 end
 
 local jobs = some(fio.jobs(options.jobs), "jobs")
-local _, made = xpcall(disks.make, abandon, options)
+if not disks.has(options.set) then
+  abandon(("bench: there is no set '%s': see spec/bench/vm/run --help")
+          :format(options.set))
+end
+local _, made = xpcall(disks.make, failed, options)
 some(made, "disks")
 if options.set == "trace" then
   io.write(trace.report(made))
