@@ -36,11 +36,6 @@ return tcmu.handler {
     }
   end,
 
-  close = function(self)
-    self.disk:flush()
-    self.zones.state:flush()
-  end,
-
   read = function(self, cmd, offset) self.disk:read(cmd.data, offset) end,
   write = function(self, cmd, offset) self.disk:write(cmd.data, offset) end,
 

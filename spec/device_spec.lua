@@ -149,6 +149,28 @@ describe("the end of a device", function()
     assert.equal("done", h.result.data)
   end)
 
+  it("flushes what a handler without a store has kept, and then closes it",
+    function()
+      local out <const> = os.tmpname()
+      local dev = assert(sim.device(handler("keeps", ([[
+        open = function() return assert(io.open(%q, "w")) end,
+        read = function() end,
+        write = function(self) self:write "write, " end,
+        flush = function(self, cmd, offset, length)
+          self:write(("flush %%d+%%d of %%s, "):format(offset, length,
+                     cmd.dev.name))
+          tcmu.sleep(5)
+          error "no"
+        end,
+        close = function(self) self:write "close" self:close() end]])
+        :format(out)), { size = 1 << 20 }))
+      assert.is.good(dev:cmd(write(0, "a")))
+      assert.equal(0, (dev:close()))
+      local f <close> = assert(io.open(out))
+      assert.matches("^write, flush 0%+1048576 of %S+, close$", f:read "a")
+      os.remove(out)
+    end)
+
   it("answers what has come in before the stop", function()
     local dev = assert(sim.device("handlers/ram.lua", {
       kernel = { ring_size = 1 << 20, data_size = 8 << 20 } }))

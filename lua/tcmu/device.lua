@@ -50,8 +50,8 @@ end
 -- handler closes what is its own even if the last flush fails.
 local function close(dev)
   if not dev or not dev.can then return end
-  if dev.store and dev.can.flush and not dev.read_only then
-    local flushed, why = pcall(dev.store.flush, dev.store)
+  if dev.can.flush and dev.can.write then
+    local flushed, why = pcall(dev.flush, dev, 0, dev.size)
     if not flushed then
       core.log("error", dev.hba .. "/" .. dev.name, "the last flush has "
                .. "failed, what was in the cache may be lost: "
