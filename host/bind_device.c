@@ -1,6 +1,6 @@
 /* bind_device.c - see bind_device.h.
  *
- * Only lua/tcmu/device.lua holds the handle; handlers see its dev table.
+ * The handle is the host's own: handlers see the dev table.
  */
 #include "bind_device.h"
 

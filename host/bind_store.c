@@ -205,7 +205,7 @@ static int l_memory(lua_State *L)
   return rc ? luaL_error(L, "memory store: %s", strerror(-rc)) : 1;
 }
 
-/* store.zeroes(size): reads as zeroes, forgets what is written. */
+/* store.zero(size): reads as zeroes, forgets what is written. */
 static int l_zeroes(lua_State *L)
 {
   lua_Integer size = store_check_bytes(L, 1);

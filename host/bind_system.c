@@ -85,13 +85,6 @@ static int l_isatty(lua_State *L)
   return 1;
 }
 
-/* core.geteuid() */
-static int l_geteuid(lua_State *L)
-{
-  lua_pushinteger(L, geteuid());
-  return 1;
-}
-
 /* core.memory(): bytes of physical memory. */
 static int l_memory(lua_State *L)
 {
@@ -139,7 +132,6 @@ static int l_leave(lua_State *L)
 static const luaL_Reg functions[] = {
   { "budget", l_budget },
   { "cpus", l_cpus },
-  { "geteuid", l_geteuid },
   { "isatty", l_isatty },
   { "leave", l_leave },
   { "log", l_log },

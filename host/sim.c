@@ -377,11 +377,6 @@ unsigned char *sim_map(const struct sim *s)
   return s->map;
 }
 
-int sim_kernel_fd(const struct sim *s)
-{
-  return s->kernel_fd;
-}
-
 bool sim_broken(const struct sim *s)
 {
   return s->broken;

@@ -60,10 +60,6 @@ int sim_memfd(const struct sim *s);
 size_t sim_size(const struct sim *s);
 unsigned char *sim_map(const struct sim *s);    /* the sim's own mapping */
 
-/* Readable when the consumer has announced completions: for an event loop of
- * the producer's side. */
-int sim_kernel_fd(const struct sim *s);
-
 /* Queues a command and returns its tag, or 0 when memory is out.  One that is
  * refused (blocked, broken, too large) finishes at once. */
 uint64_t sim_submit(struct sim *s, const struct sim_request *q);

@@ -5,7 +5,6 @@ describe("tcmu.admin", function()
   local function create(more)
     local of = {
       name = "d", handler = "ram", size = 1 << 20,
-      known = function() return true end,
       check = function() return true end,
     }
     for key, value in pairs(more) do of[key] = value end
@@ -13,15 +12,6 @@ describe("tcmu.admin", function()
     assert.is_nil(made)
     return why
   end
-
-  it("refuses a handler that nobody has", function()
-    local asked
-    assert.matches("no handler 'rma'", create {
-      handler = "rma",
-      known = function(name) asked = name end,
-    })
-    assert.equal("rma", asked)
-  end)
 
   it("asks the handler whether it likes its options", function()
     assert.equal("there is no /x", create {

@@ -281,7 +281,10 @@ end)
 
 describe("tcmu-lua serve", function()
   it("does not start without a handler that it was given", function()
-    refuses("serve --handler /no/such.lua", "/no/such%.lua: No such file")
+    refuses("serve --handler /no/such.lua",
+            "no such file or directory: /no/such%.lua")
+    refuses("serve --handler README.md", "README%.md is neither a directory "
+            .. "nor .*%.lua.*: rename it")
   end)
 end)
 

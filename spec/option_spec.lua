@@ -9,6 +9,7 @@ local DECLARED <const> = {
   sparse = option.boolean { "with holes", default = true },
   ratio = option.number { "how much", optional = true },
   label = option.string { "a name", default = "" },
+  sync = option.choice { "when", "now", "later", optional = true },
 }
 
 local function parse(text) return option.parse(DECLARED, text) end
@@ -132,8 +133,8 @@ describe("a declaration", function()
   end)
 
   it("keeps its order", function()
-    assert.same({ "path", "mode", "count", "size", "sparse", "ratio", "label" },
-                option.names(DECLARED))
+    assert.same({ "path", "mode", "count", "size", "sparse", "ratio", "label",
+                  "sync" }, option.names(DECLARED))
   end)
 
   it("describes itself for help", function()
@@ -141,6 +142,7 @@ describe("a declaration", function()
     assert.equal("path=PATH  the file", lines[1])
     assert.equal("mode=rw|ro  how (default rw)", lines[2])
     assert.equal("size=SIZE  how large (optional)", lines[4])
+    assert.equal("sync=now|later  when (optional)", lines[8])
   end)
 
   it("with a default that is not of its type is refused", function()

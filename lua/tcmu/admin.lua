@@ -205,9 +205,8 @@ end
 --- Makes a device, and a disk of this machine if wanted.
 -- @param of  { name, handler, options = text after "handler/" or nil, size and
 -- block_size in bytes (512), write_cache (true), serial (a random UUID),
--- product, disk = whether to add a tcm_loop LUN,
--- known = function(handler) -> boolean, check = function(options) -> true or
--- nil, message: the handler's own }
+-- product, disk = whether to add a tcm_loop LUN, check = function(options) ->
+-- true or nil, message: the handler's own }
 -- @return { hba, name, path = its configfs directory, serial, disk =
 -- "/dev/sdX" }, or nil, message
 function admin.create(of)
@@ -217,10 +216,6 @@ function admin.create(of)
     write_cache = of.write_cache ~= false,
     serial = of.serial or files.read("/proc/sys/kernel/random/uuid"),
   }, { __index = of })
-  if not of.known(of.handler) then
-    return nil, ("there is no handler '%s': 'tcmu-lua list' names them"):format(
-      of.handler)
-  end
   local bad = wrong(of)
   if bad then return nil, bad end
   local fits, refusal = of.check(of.options)
@@ -289,11 +284,11 @@ end
 function admin.resize(name, size, force)
   local device, why = existing(name)
   if not device then return nil, why end
-  local old, block_size = device:number("attrib/dev_size"),
-    device:number("attrib/hw_block_size")
-  if not old or not block_size then
-    return nil, ("'%s' has no size that could be read"):format(name)
-  end
+  local old, block_size
+  old, why = device:number "attrib/dev_size"
+  if not old then return nil, why end
+  block_size, why = device:number "attrib/hw_block_size"
+  if not block_size then return nil, why end
   local bad = configfs.unsound(size, block_size)
   if bad then return nil, bad end
   if size < old and not force then
@@ -312,12 +307,6 @@ function admin.resize(name, size, force)
   end
   for _, lun in ipairs(device:luns()) do loopback.rescan(lun) end
   return true
-end
-
---- Every user backstore there is.
--- @return list of { hba, name, config, uio }
-function admin.devices()
-  return uio.scan()
 end
 
 return admin

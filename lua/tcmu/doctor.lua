@@ -147,8 +147,9 @@ function doctor.examine(places)
   if #names > 0 then
     add(fine("handlers: " .. table.concat(names, " ")))
   else
-    add(bad(("no handler in %s: give a directory of handlers"):format(
-            table.concat(places, " or "))))
+    add(bad(("no handler in %s: 'make install' puts some there, and " ..
+             "'tcmu-lua serve --handler DIR' takes others"):format(
+             table.concat(places, " or "))))
   end
   if usable then
     listeners(add)

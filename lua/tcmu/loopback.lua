@@ -22,9 +22,9 @@ local function target_name(serial, salt)
 end
 
 local function make_directory(path)
-  local ok, why = uv.fs_mkdir(path, tonumber("755", 8))
+  local ok, why, code = uv.fs_mkdir(path, tonumber("755", 8))
   if ok then return true end
-  return nil, why
+  return nil, why, code
 end
 
 local function make_target(root, serial)
@@ -57,8 +57,10 @@ end
 -- @return "/dev/sdX", or nil, message
 function loopback.add(device, serial, root)
   root = root or configfs.ROOT
-  make_directory(root .. "/loopback")
-  local target, why = make_target(root, serial)
+  local made, why, code = make_directory(root .. "/loopback")
+  if not made and code ~= "EEXIST" then return nil, why end
+  local target
+  target, why = make_target(root, serial)
   if not target then return nil, why end
 
   local tpg = target .. "/tpgt_1"

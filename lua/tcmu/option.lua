@@ -111,12 +111,14 @@ for _, kind in ipairs { "string", "path", "integer", "number", "size",
   option[kind] = declarer(kind)
 end
 
---- tcmu.option.choice { "about", "ro", "rw", default = "rw" }
+--- tcmu.option.choice { "about", "ro", "rw", default = "rw" }: a table, with
+-- the values behind the text.
 function option.choice(about)
   local values = table.move(about, 2, #about, 1, {})
   assert(#values > 1, "a choice has at least two values")
   return declare("choice", about[1], { values = values,
-                                       default = about.default })
+                                       default = about.default,
+                                       optional = about.optional })
 end
 
 --- True if `value` was declared by one of the functions above.

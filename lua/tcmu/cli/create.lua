@@ -79,7 +79,6 @@ return {
       name = args.name, handler = handler, options = text, size = args.size,
       block_size = args.block_size, write_cache = not args.no_write_cache,
       serial = args.serial, product = args.product, disk = args.disk or false,
-      known = function() return true end,
       check = function()
         local fits, refusal = survey.check(path, own)
         return fits and true, refusal

@@ -41,8 +41,13 @@ return {
 
   run = function(args, env)
     for _, place in ipairs(args.handler) do
-      local f <close>, why = io.open(place, "r")
-      if not f then return nil, why end
+      local found, why = require("luv").fs_stat(place)
+      if not found then return nil, why end
+      if found.type ~= "directory" and not place:find "%.lua$" then
+        return nil, ("%s is neither a directory nor a file whose name ends in "
+                     .. ".lua, by which handlers are found: rename it")
+                    :format(place)
+      end
     end
     if args.verbose then core.log_level "debug" end
     core.budget(args.budget)
