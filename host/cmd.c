@@ -109,9 +109,11 @@ static inline void go(struct cmd *c)
     cmd_to_lua(c);
 }
 
-/* It has waited, and maybe until a reset. */
+/* It has waited, and maybe until a reset, or until the device was smaller. */
 static void go_on(struct cmd *c)
 {
+  if (c->offset + c->length > c->dev->size)
+    c->in_range = false;
   if (cmd_is_void(c))
     cmd_finish(c, SCSI_TASK_ABORTED);
   else

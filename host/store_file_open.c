@@ -129,7 +129,9 @@ static int open_there(const struct wish *w, int *out)
 }
 
 /* Belongs to the open file description: two devices of one process exclude
- * each other as two processes do, and closing lets go of it. */
+ * each other as two processes do, and the last to close lets go of it.  So it
+ * is that of the data: direct I/O of a process that was killed goes on, into
+ * pages that the kernel gives to new commands, and keeps that one open. */
 static int lock(const struct wish *w, int fd)
 {
   struct flock fl = {
@@ -222,9 +224,9 @@ static int prepare(const struct wish *w, struct file *f)
     return refuse_open(w, -rc);
   rc = check_size(w, f);
   if (!rc)
-    rc = lock(w, f->fd);
-  if (!rc)
     rc = open_data(w, f, &st);
+  if (!rc)
+    rc = lock(w, f->data);
   if (!rc)
     rc = join_aio(w, f);
   if (!rc)

@@ -131,6 +131,39 @@ describe("a device that gets another size", function()
     end
   end)
 
+  -- The first eats the unit attention; the others are what C would do.
+  it("takes no write behind its new end that has waited for it", function()
+    for _, kept in ipairs { "the store", "the handler" } do
+      local dev <close> = assert(sim.device(([[=slow
+        local tcmu = require "tcmu"
+        local store, wrote = nil, 0
+        return tcmu.handler {
+          name = "slow",
+          open = function(dev)
+            store = tcmu.store.memory(2 * dev.size)
+            return { store = %q == "the store" and store or nil }
+          end,
+          resize = function() tcmu.sleep(100) end,
+          %s
+        }]]):format(kept, kept == "the handler" and [[
+          read = function(_, cmd, at) store:read(cmd.data, at) end,
+          write = function(_, cmd, at) store:write(cmd.data, at) end,
+        ]] or ""), { size = 2 * MIB }))
+      local answers, reports <const> = {}, dev.host.reports
+      dev.shard:change(dev.id, "size", { size = MIB, force = true })
+      dev.shard:turn(false)
+      for i = 1, 3 do
+        answers[i] = dev:submit(commands.write(MIB // BLOCK + 8 * i, 1, "w"))
+      end
+      dev:run(function() return reports[dev.id .. "size"] end)
+      assert.has.sense(dev:wait(answers[1]), scsi.CAPACITY_DATA_HAS_CHANGED)
+      for i = 2, 3 do
+        assert.has.sense(dev:wait(answers[i]),
+                         scsi.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE)
+      end
+    end
+  end)
+
   it("does what does not need all blocks meanwhile", function()
     local dev <close>, handle = resized(2 * MIB, 4 * MIB,
                                         commands.write(0, 1, "w"))

@@ -5,7 +5,7 @@ local stage = require "spec.stage"
 local tree = require "spec.tree"
 local uv = require "luv"
 
-local EAGAIN <const>, EINVAL <const> = 11, 22
+local EAGAIN <const>, EBUSY <const>, EINVAL <const> = 11, 16, 22
 
 local event <const>, pass <const>, settle <const> = stage.event, stage.pass,
   stage.settle
@@ -61,6 +61,30 @@ describe("tcmu.control", function()
       assert.equal("unblocked\n",
                    tree.read(s.root .. "/core/user_0/other/action/block_dev"))
       assert.same({}, s.replies)
+    end)
+
+    -- What a killed process has begun to read or write is not over yet.
+    it("waits for a file that is in use a moment longer", function()
+      s.held.limits.patience = 1000
+      s.answers.add = { -EBUSY, "in use" }
+      s:backstore("d", "ram/", 0)
+      local later <const> = uv.new_timer()
+      later:start(120, 0, function()
+        later:close()
+        s.answers.add = nil
+      end)
+      start()
+      assert.matches("^add add.* add$", s:verbs())
+      assert.equal("0", tree.read(s:path "action/block_dev"))
+      assert.equal(1, s.held:count "serving")
+    end)
+
+    it("does not wait for such a file for ever", function()
+      s.answers.add = { -EBUSY, "in use" }
+      s:backstore("d", "ram/", 0)
+      start()
+      assert.equal("1", tree.read(s:path "action/block_dev"))
+      assert.is_true(s:logged "in use; left blocked")
     end)
 
     it("leaves a device blocked that its handler refuses", function()

@@ -4,12 +4,14 @@ local scsi = require "tcmu.scsi"
 local shell = require "spec.shell"
 local sim = require "tcmu.sim"
 local tcmu = require "tcmu"
+local uv = require "luv"
 
 local output <const>, temporary <const> = shell.output, shell.temporary
 
 local BLOCK <const> = 512
 local BLOCKS <const> = 2048
 local SIZE <const> = BLOCKS * BLOCK
+local O_DIRECT <const> = 0x4000                 -- x86
 local SEED <const> = tonumber(os.getenv "SEED") or os.time()
 
 local random = math.random
@@ -187,6 +189,29 @@ describe("a file that is served", function()
     want = table.concat(want)
     assert.equal(want, read_file(path):sub(1, #want))
     os.remove(path)
+  end)
+
+  -- Linux goes on with direct I/O of a process that is gone, and the request
+  -- keeps the description that it is of, and nothing else.
+  it("past the page cache has its lock where what is under way keeps it",
+     function()
+    if not DIRECT then
+      pending "the file system of /var/tmp has no direct I/O"
+      return
+    end
+    local path <const> = temporary()
+    local store <close> = tcmu.store.file(path, "c", SIZE, { direct = true })
+    local locked <const> = {}
+    for fd in uv.fs_scandir_next, assert(uv.fs_scandir "/proc/self/fdinfo") do
+      local info <const> = uv.fs_readlink("/proc/self/fd/" .. fd) == path
+        and read_file("/proc/self/fdinfo/" .. fd) or ""
+      if info:find "\nlock:" then
+        local flags <const> = tonumber(info:match "flags:%s*(%d+)", 8)
+        locked[#locked + 1] = flags & O_DIRECT ~= 0
+      end
+    end
+    os.remove(path)
+    assert.same({ true }, locked)
   end)
 
   it("past the page cache refuses what has no direct I/O with a sentence",

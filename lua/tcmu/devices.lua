@@ -17,6 +17,7 @@ local refresh = require "tcmu.refresh"
 local uio = require "tcmu.uio"
 
 local ENOENT <const> = 2
+local EBUSY <const> = 16
 local ENODEV <const> = 19
 local EINVAL <const> = 22
 local ETIMEDOUT <const> = 110
@@ -182,8 +183,10 @@ local function want_aborts(self, record)
 end
 
 --- Gives the device to a shard, in a job; not one that is gone meanwhile.
+-- @param patience  milliseconds, or nil: what the handler uses may be in use
+-- for so long by somebody else
 -- @return 0; or -errno, message
-function Devices:attach(record)
+function Devices:attach(record, patience)
   -- First the watch, then the values: a write between them is seen twice.
   refresh.watch(self, record)
   local fields, why = self:describe(record)
@@ -200,6 +203,11 @@ function Devices:attach(record)
   record.shard = least_loaded(self)
   self.load[record.shard] = self.load[record.shard] + 1
   local status, message = self:ask(record, "add", fields)
+  for _ = STEP, patience or 0, STEP do
+    if status ~= -EBUSY or record.gone or self.stopping then break end
+    jobs.sleep(STEP)
+    status, message = self:ask(record, "add", fields)
+  end
   if status == 0 then
     record.state = "serving"
   elseif status == -ETIMEDOUT then
@@ -236,12 +244,13 @@ local function prepare(self, record)
   return ok, why
 end
 
--- In a job of the record.  While stopping, it is left blocked.
+-- In a job of the record.  While stopping, it is left blocked.  The disk may be
+-- at work yet for a process that was killed: its file is free afterwards.
 local function recover(self, record)
   local ready, why = prepare(self, record)
   if record.gone or self.stopping then return end
   if ready then
-    local status, message = self:attach(record)
+    local status, message = self:attach(record, self.limits.patience)
     ready, why = status == 0, message
   end
   if ready and not self.stopping then
