@@ -50,7 +50,7 @@ static void open_gate(struct file *f)
     STAILQ_REMOVE_HEAD(&f->gate, link);
     f->entered++;
     f->alone = op->alone;
-    file_start(f, op);
+    file_move_on(f, op);
   }
 }
 

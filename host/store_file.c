@@ -5,7 +5,7 @@
  * going on from where the loop got to.  Reads that come in numbers are
  * collected for one system call even if the page cache has them all.
  *
- *   submit -> file_start -> moved ... -> file_moved (store_sync.c)
+ *   submit -> file_move_on -> moved ... -> file_moved (store_sync.c)
  */
 #define _GNU_SOURCE 1
 #include "store_file.h"
@@ -13,19 +13,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/falloc.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum {
-  ZEROES = 1 << 16,
-  READS_TOGETHER = 4,           /* in one turn: they are worth collecting */
-};
-
-/* Never written; aligned as O_DIRECT wants it. */
-static unsigned char zeroes[ZEROES] __attribute__((aligned(4096)));
-#define PIECE { zeroes, ZEROES }
+enum { READS_TOGETHER = 4 };    /* in one turn: they are worth collecting */
 
 /* --- on the loop -------------------------------------------------------- */
 
@@ -69,8 +61,12 @@ static int write_stable(struct file *f, struct store_op *op)
     if (rc == -EOPNOTSUPP)
       f->no_dsync = true;
     rc = move(f, op, 0);
-    if (rc || !fdatasync(f->fd))
+    if (rc)
       return rc;
+    if (f->syncing)             /* one at a time: see store_file.h */
+      return file_want_sync(f, op);
+    if (!fdatasync(f->fd))
+      return 0;
     rc = -errno;
   }
   if (rc && !move(f, op, 0))
@@ -119,21 +115,6 @@ static void moved(struct aio_call *call, ssize_t n)
   file_move_on(f, op);
 }
 
-/* Zeroes come in whole pieces, and then what is left. */
-static void fill_zeroes(struct store_op *op)
-{
-  static const struct iovec pieces[] = {
-    PIECE, PIECE, PIECE, PIECE, PIECE, PIECE, PIECE, PIECE,
-    PIECE, PIECE, PIECE, PIECE, PIECE, PIECE, PIECE, PIECE,
-  };
-  const int most = sizeof(pieces) / sizeof(pieces[0]);
-  uint64_t whole = op->left / ZEROES;
-
-  op->window = (struct iovec){ zeroes, (size_t)op->left };
-  op->call.iov = whole ? pieces : &op->window;
-  op->call.iov_cnt = !whole ? 1 : whole < (uint64_t)most ? (int)whole : most;
-}
-
 void file_move_on(struct file *f, struct store_op *op)
 {
   struct aio_call *c = &op->call;
@@ -142,6 +123,8 @@ void file_move_on(struct file *f, struct store_op *op)
     file_moved(f, op, 0);
     return;
   }
+  if (file_clear(f, op))
+    return;
   if (f->align && direct_misaligned(f, op)) {
     direct_bounce(f, op);
     return;
@@ -155,60 +138,9 @@ void file_move_on(struct file *f, struct store_op *op)
     c->iov = op->iov_now;
     c->iov_cnt = op->iov_left < IOV_MAX ? op->iov_left : IOV_MAX;
   } else {
-    fill_zeroes(op);
+    file_fill_zeroes(f, op);
   }
   aio_start(&f->lane, c);
-}
-
-static void clear(struct file *f, struct store_op *op);
-
-static void cleared(struct aio_call *call, ssize_t rc)
-{
-  struct store_op *op = file_op(call);
-  struct file *f = (struct file *)op->store;
-
-  switch (rc) {
-  case -EOPNOTSUPP:
-  case -ENOSYS:
-  case -EINVAL:                 /* a device with larger blocks than ours */
-    op->step++;
-    clear(f, op);
-    break;
-  default:
-    file_moved(f, op, (int)rc);
-  }
-}
-
-/* Two ways to do it without writing, the better one first. */
-static void clear(struct file *f, struct store_op *op)
-{
-  static const int ways[][2] = {
-    [STORE_DISCARD] = { FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                        FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE },
-    [STORE_ZERO] = { FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
-                     FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE },
-  };
-  struct aio_call *c = &op->call;
-
-  if (op->step == 2) {
-    file_move_on(f, op);
-    return;
-  }
-  c->verb = AIO_ALLOCATE;
-  c->fd = f->fd;
-  c->flags = ways[op->verb][op->step];
-  c->at = op->at;
-  c->length = op->left;
-  c->ended = cleared;
-  aio_start(&f->lane, c);
-}
-
-void file_start(struct file *f, struct store_op *op)
-{
-  if (op->verb == STORE_READ || op->verb == STORE_WRITE)
-    file_move_on(f, op);
-  else
-    clear(f, op);
 }
 
 /* Where many reads come together, one system call for all of them costs less
@@ -263,7 +195,7 @@ static int submit(struct store *s, struct store_op *op)
   }
   if (f->align)
     return direct_submit(f, op);
-  file_start(f, op);
+  file_move_on(f, op);
   return STORE_PENDING;
 }
 

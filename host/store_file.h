@@ -14,7 +14,7 @@
 enum file_way {
   FILE_ASYNC,                   /* not at all */
   FILE_TRY,                     /* with RWF_NOWAIT */
-  FILE_INLINE,                  /* it ends there */
+  FILE_INLINE,                  /* its data move there */
 };
 
 STAILQ_HEAD(file_ops, store_op);
@@ -37,6 +37,7 @@ struct file {
   bool in_memory;               /* tmpfs: nothing to be stable */
   bool discards;
   uint32_t block;
+  uint32_t page;                /* of a block device's page cache; else 0 */
   uint32_t align;               /* O_DIRECT: of ranges; else 0 */
   uint32_t align_memory;
 
@@ -60,7 +61,6 @@ struct file {
 void file_init(struct file *f);
 
 /* Starts an operation beside the loop, or goes on with it. */
-void file_start(struct file *f, struct store_op *op);
 void file_move_on(struct file *f, struct store_op *op);
 
 /* True: nothing more is to be done for the operation that the call is of. */
@@ -68,6 +68,16 @@ bool file_lapsed(const struct aio_call *call);
 
 /* `n` bytes of any operation are done. */
 void file_advance(struct store_op *op, size_t n);
+
+/* -- store_clear.c: DISCARD and ZERO ------------------------------------- */
+
+/* Begins to clear what is left, or a part of it; false: that, or what comes
+ * before more can be cleared, has to be written. */
+bool file_clear(struct file *f, struct store_op *op);
+
+/* Sets the iovecs of op->call to zeroes for that: in whole pieces, and then for
+ * what is left. */
+void file_fill_zeroes(const struct file *f, struct store_op *op);
 
 /* -- store_file_look.c: what differs between file systems ---------------- */
 

@@ -14,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 /* A limit of a block device's queue, 0 if there is none; a partition has the
  * queue of its disk. */
@@ -50,6 +51,7 @@ int file_look_device(struct file *f, dev_t dev)
     return -EROFS;
   if (!ioctl(f->fd, BLKPBSZGET, &block))
     f->block = block;
+  f->page = (uint32_t)sysconf(_SC_PAGESIZE);
   /* punching a hole is a write of zeroes that may unmap */
   f->discards = queue_limit(dev, "discard_max_bytes") &&
                 queue_limit(dev, "write_zeroes_max_bytes");
@@ -78,6 +80,8 @@ void file_look_direct(struct file *f, dev_t dev)
 {
   unsigned long long block;
   int size = 0;
+
+  f->page = 0;
 
 #ifdef STATX_DIOALIGN           /* Linux 6.1 */
   struct statx sx;

@@ -203,6 +203,31 @@ describe("a failing disk", function()
       return first .. " " .. sense(scsi.cdb.synchronize_cache_10 {})]]))
   end)
 
+  -- Of two at a time only one would be told of what is lost.
+  traced("is never synced by a write while a flush does it", function()
+    local path <const> = shell.temporary()
+    local lines, out = strace.run(HEAD:format(path .. ";writes=inline", "")
+      .. [[
+      local flush = dev:submit(scsi.cdb.synchronize_cache_10 {})
+      for _ = 1, 3 do dev.shard:turn(false) end
+      local r = dev:cmd(scsi.cdb.write_10 { lba = 0, length = 8, fua = true },
+                        data(8))
+      assert(r.status == 0 and dev:wait(flush).status == 0)
+      os.exit(true)]], "pwritev2,fdatasync", "-e inject=fdatasync:"
+      .. "delay_enter=200000 -e inject=pwritev2:error=EOPNOTSUPP:when=1")
+    os.remove(path)
+    assert.equal("", out)
+    local begun, ended = 0, 0
+    for _, line in ipairs(lines) do
+      if line:find "fdatasync%(" then
+        assert.equal(begun, ended, table.concat(lines, "\n"))
+        begun = begun + 1
+      end
+      if line:find "fdatasync.*= 0" then ended = ended + 1 end
+    end
+    assert.equal(2, ended)
+  end)
+
   traced("fails a read", function()
     assert.equal("03/11/00", failing(
       "-e inject=preadv2:error=EIO", [[

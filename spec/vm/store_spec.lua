@@ -13,7 +13,8 @@ describe("the file store's own specs", function()
     guest.defer(function() guest.sh "umount /var/tmp" end)
     local out = guest.sh_within(800, "cd /src && busted -o TAP "
       .. "spec/store_spec.lua spec/store_ways_spec.lua "
-      .. "spec/store_broken_spec.lua spec/store_uring_spec.lua "
+      .. "spec/store_broken_spec.lua spec/store_clear_spec.lua "
+      .. "spec/store_uring_spec.lua "
       .. "spec/durability_spec.lua")
     assert.is_nil(out:find("not ok", 1, true), out)
   end)
