@@ -65,7 +65,6 @@ describe("tcmu.control", function()
 
     -- What a killed process has begun to read or write is not over yet.
     it("waits for a file that is in use a moment longer", function()
-      s.held.limits.patience = 1000
       s.answers.add = { -EBUSY, "in use" }
       s:backstore("d", "ram/", 0)
       local later <const> = uv.new_timer()
@@ -80,6 +79,7 @@ describe("tcmu.control", function()
     end)
 
     it("does not wait for such a file for ever", function()
+      s.held.limits.in_use = 120
       s.answers.add = { -EBUSY, "in use" }
       s:backstore("d", "ram/", 0)
       start()

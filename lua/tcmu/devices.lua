@@ -23,13 +23,15 @@ local EINVAL <const> = 22
 local ETIMEDOUT <const> = 110
 
 -- Milliseconds: how long a shard may take to answer, a device to be recovered,
--- all of them to stop; and how long to wait before somebody else's enable is
--- said to hang, or his device to be his.
+-- all of them to stop; how long to wait before somebody else's enable is said to
+-- hang, or his device to be his; and for how long the disk may be at work yet
+-- for a process that was killed.
 local LIMITS <const> = {
   answer = 25000,
   recover = 40000,
   stop = 30000,
   patience = 5000,
+  in_use = 20000,
 }
 
 local STEP <const> = 50         -- between looks at what is not ready yet
@@ -250,7 +252,7 @@ local function recover(self, record)
   local ready, why = prepare(self, record)
   if record.gone or self.stopping then return end
   if ready then
-    local status, message = self:attach(record, self.limits.patience)
+    local status, message = self:attach(record, self.limits.in_use)
     ready, why = status == 0, message
   end
   if ready and not self.stopping then

@@ -52,6 +52,48 @@ describe("the daemon", function()
     end)
   end
 
+  -- What Linux has begun for a killed process moves the pages of commands that
+  -- it forgets with the ring, and that others get.
+  it("lets nothing in before the direct I/O of one that was killed is over",
+     function()
+    local HZ <const>, SETTINGS <const> = 250, "/sys/bus/pseudo/drivers/scsi_debug/"
+    guest.sh "modprobe scsi_debug dev_size_mb=16"
+    guest.defer(function() guest.sh "modprobe -r scsi_debug" end)
+    local name <const> = guest.sh("ls %sadapter0/host*/target*/*:*/block",
+                                  SETTINGS)
+    guest.sh("head -c 4096 /dev/urandom >/tmp/block")
+    guest.sh("dd if=/tmp/block of=/dev/%s conv=fsync 2>&1", name)
+    local other <const> = guest.device {
+      config = ("file/path=/dev/%s;direct=yes"):format(name), size = 16 * MiB }
+    local slow <const> = guest.loop(other)
+    local blocked <const> = other.dir .. "/action/block_dev"
+    local busy <const> = ("/sys/block/%s/inflight"):format(name)
+    local stat <const> = ("/sys/block/%s/stat"):format(name)
+    local function done(text) return tonumber(text:match "%d+") end
+
+    slow:settle()
+    guest.wait_for("the disk to be idle, and then slow", 30, function()
+      return guest.try_write(SETTINGS .. "delay", 15 * HZ)
+    end)
+    local reader <const> = guest.start(("exec dd if=%s of=/tmp/again bs=4096 "
+      .. "count=1 iflag=direct"):format(slow.path))
+    guest.wait_for("a read to be under way", 30, function()
+      return guest.read_file(busy):find "1"
+    end)
+    local before <const> = done(guest.read_file(stat))
+    daemon:stop "sigkill"
+    local watcher <const> = guest.start((
+      "until grep -q '^blocked' %s; do sleep 0.02; done; "
+      .. "while grep -q '^blocked' %s; do sleep 0.02; done; cat %s"):format(
+      blocked, blocked, stat))
+    daemon = serve()
+    assert.equal(0, watcher:wait(60))
+    assert.is_true(done(watcher:output()) > before, watcher:output())
+    assert.matches("ready: 2 devices", daemon:output())
+    assert.equal(0, reader:wait(120), reader:output())
+    guest.sh "cmp /tmp/block /tmp/again"
+  end)
+
   it("says in its last words how long initiators wait", function()
     daemon:stop()
     assert.matches("two minutes", daemon:output())
