@@ -200,7 +200,11 @@ describe("a file that is served", function()
       return
     end
     local path <const> = temporary()
-    local store <close> = tcmu.store.file(path, "c", SIZE, { direct = true })
+    local store <const> = tcmu.store.file(path, "c", SIZE, { direct = true })
+    finally(function()
+      store:close()
+      os.remove(path)
+    end)
     local locked <const> = {}
     for fd in uv.fs_scandir_next, assert(uv.fs_scandir "/proc/self/fdinfo") do
       local info <const> = uv.fs_readlink("/proc/self/fd/" .. fd) == path
@@ -210,7 +214,6 @@ describe("a file that is served", function()
         locked[#locked + 1] = flags & O_DIRECT ~= 0
       end
     end
-    os.remove(path)
     assert.same({ true }, locked)
   end)
 
