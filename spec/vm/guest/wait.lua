@@ -7,16 +7,20 @@ local uv = require "luv"
 local wait = {}
 
 --- Turns the loop until done() is true or the seconds are over.  Returns
--- whether done() is true.
+-- whether done() was true: it may not be so for long.
 function wait.turn_until(seconds, done)
   local over = false
   local timer = uv.new_timer()
 
   timer:start(math.ceil(seconds * 1000), 0, function() over = true end)
-  while not done() and not over do uv.run "once" end
+  local value = done()
+  while not value and not over do
+    uv.run "once"
+    value = done()
+  end
   timer:close()
   uv.run "nowait"
-  return done() and true or false
+  return value and true or false
 end
 
 --- Calls fn again and again until it returns something true, and returns that.
