@@ -197,6 +197,17 @@ describe("tcmu.control", function()
       assert.equal("", s:verbs())
     end)
 
+    it("does not serve a device that goes while its file is in use", function()
+      s.answers.add = { -EBUSY, "in use" }
+      s:backstore("d", "ram/", 0)
+      jobs.start(s.held.log, recovery.take_over, s.held)
+      settle(function() return s:verbs() ~= "" end)
+      s:take(event("removed", "d", "ram/", 0))
+      local before <const> = s:verbs()
+      pass(150)
+      assert.equal(before, s:verbs())
+    end)
+
     it("does not answer twice what it has received as well", function()
       s:backstore("d", "ram/", 0)
       hanging "enable"

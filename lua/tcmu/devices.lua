@@ -206,8 +206,9 @@ function Devices:attach(record, patience)
   self.load[record.shard] = self.load[record.shard] + 1
   local status, message = self:ask(record, "add", fields)
   for _ = STEP, patience or 0, STEP do
-    if status ~= -EBUSY or record.gone or self.stopping then break end
+    if status ~= -EBUSY then break end
     jobs.sleep(STEP)
+    if record.gone or self.stopping then break end
     status, message = self:ask(record, "add", fields)
   end
   if status == 0 then
