@@ -453,41 +453,6 @@ describe("devices of one handler on one shard", function()
   end)
 end)
 
-describe("fairness", function()
-  it("lets a device answer while another's ring is full", function()
-    local host <close> = sim.host()
-    local kernel <const> = { ring_size = 1 << 20, data_size = 16 << 20 }
-    local busy = assert(host:device("handlers/ramdisk.lua",
-                                    { kernel = kernel }))
-    local quick = assert(host:device("handlers/ramdisk.lua"))
-    for i = 1, 4000 do busy:submit(read(i)) end
-    local h = quick:submit(read(0))
-    quick:run(function() return h.result end)
-    assert.is.good(h.result)
-    local answered = 0
-    for _, done in ipairs(busy.done) do
-      if done.result then answered = answered + 1 end
-    end
-    assert.is_true(answered <= 1024)
-  end)
-
-  it("lets a device answer while another's handler goes round without end",
-     function()
-    local host <close> = sim.host()
-    local spins = assert(host:device(handler("spins", [[
-      open = function(dev) return { store = tcmu.store.memory(dev.size) } end,
-      on = { [0xC1] = function()
-        while true do tcmu.all(function() end) end
-      end }]]), { cmd_time_out = 0 }))
-    local quick = assert(host:device "handlers/ram.lua")
-    local endless = spins:submit(vendor(0xC1))
-    spins.shard:turn(false)
-    assert.is.good(quick:cmd(write(0, "q")))
-    spins:abort(endless)
-    assert.equal(0x40, spins:wait(endless).status)
-  end)
-end)
-
 describe("the kernel's own limit of a command", function()
   -- What is logged when a device opens and is used.
   local function logged(max_sectors, block_size)
