@@ -20,9 +20,10 @@
 enum {
   SAMPLES = 15,
   PAUSE_NS = 300000,            /* long enough for a processor to go idle */
-  WINDOW = 8,                   /* wake-ups: an initiator has one or two of its
+  WINDOW = 20,                  /* wake-ups: an initiator has one or two of its
                                    own between two commands, and work to do,
-                                   which takes now more and now less */
+                                   which takes the longer the more commands it
+                                   has had answered at a time */
   LOOKS = 32,                   /* at the rings between two at the clock */
 };
 
