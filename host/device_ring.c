@@ -1,7 +1,8 @@
 /* device_ring.c - a device and its ring: entries in, completions out.
  *
  * Both are bounded and batched: so many entries in one turn of the loop, and
- * one write() for all completions of it, or for each half MiB of their data.
+ * one write() for all completions of it, or for each half MiB of their data, or
+ * for the first of them after a sleep.
  */
 #include "device.h"
 
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "abi.h"
 #include "cmd.h"
 #include "log.h"
 #include "peer.h"
@@ -16,6 +18,8 @@
 
 enum {
   DRAIN_MAX = 256,              /* commands in one pass over a ring */
+  FIRST = 2,                    /* of them after a sleep */
+  MANY = 16,                    /* they are told all at once */
   TMR_LUN_RESET = 5,
 };
 
@@ -159,30 +163,56 @@ static int take(struct device *d, int most, bool *empty)
 }
 
 /* What comes in while completions are told is taken as well, but within one
- * limit: a busy device must not keep the loop from the others. */
-int device_drain(struct device *d)
+ * limit: a busy device must not keep the loop from the others.  The first pass
+ * takes up to `first`. */
+static int drain(struct device *d, int first)
 {
-  int left = DRAIN_MAX, taken, most = 0;
+  int limit = first, left = DRAIN_MAX, taken, most = 0;
   bool empty;
 
   if (!d->ring || d->gone || d->parked || waits(d))
     return 0;
   d->draining = true;
   do {
-    taken = take(d, left, &empty);
-    left -= taken;
+    taken = take(d, limit, &empty);
+    limit = left -= taken;
     if (most < taken)
       most = taken;
     device_mark_dirty(d);       /* PADs and unknown entries are released too */
     shard_settle(d->shard);
-  } while (empty && !d->parked && !waits(d) && ring_pending(d->ring));
+  } while (left > 0 && !d->parked && !waits(d) && ring_pending(d->ring));
   d->shard->served += (uint64_t)(DRAIN_MAX - left);
   d->draining = false;
-  if (!empty)
+  if (!empty && left == 0)
     shard_unfinished(d->shard, d);
   else if (TAILQ_EMPTY(&d->outstanding))
     device_quiet(d);
   return most;
+}
+
+int device_drain(struct device *d)
+{
+  return drain(d, DRAIN_MAX);
+}
+
+/* An initiator for which the shard could fall asleep, and that has few commands
+ * on the ring, has nothing in hand. */
+static bool is_hungry(const struct device *d)
+{
+  return !d->shard->poller.awake && d->ring &&
+         ring_backlog(d->ring) <= MANY * sizeof(struct abi_cmd);
+}
+
+/* One that is gets the first answers at once, and works while the rest is
+ * served; for others one write() for all is cheaper. */
+static int serve(struct device *d)
+{
+  bool hungry = is_hungry(d);
+  int together = drain(d, hungry ? FIRST : DRAIN_MAX);
+
+  if (hungry && d->listening)
+    shard_give_way(d->shard);
+  return together;
 }
 
 /* The event is there until its count is read. */
@@ -205,7 +235,7 @@ static void on_event(uv_poll_t *h, int status, int events)
   if (status >= 0) {
     if (d->ring && ring_pending(d->ring))
       poll_woken(&d->shard->poller);
-    together = device_drain(d);
+    together = serve(d);
     if (!d->listening)
       return;
   }

@@ -284,3 +284,10 @@ bool ring_pending(const struct ring *r)
 {
   return !r->broken && peek(r->mb->cmd_head) != r->cursor;
 }
+
+uint32_t ring_backlog(const struct ring *r)
+{
+  uint32_t head = peek(r->mb->cmd_head);
+
+  return head - r->cursor + (head < r->cursor ? r->size : 0);
+}

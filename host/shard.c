@@ -1,13 +1,18 @@
 /* shard.c - see shard.h. */
 #include "shard.h"
 
+#include <sched.h>
 #include <stdlib.h>
 
 #include "aio.h"
 #include "device.h"
 #include "state.h"
 
-enum { JOBS_MAX = 1024 };       /* in one turn */
+enum {
+  JOBS_MAX = 1024,              /* in one turn */
+  ALONE = 64,                   /* wake-ups that show that commands come one at
+                                   a time */
+};
 
 /* What the loop does before it sleeps. */
 static void on_prepare(uv_prepare_t *h)
@@ -46,10 +51,21 @@ void shard_unfinished(struct shard *s, struct device *d)
   uv_idle_start(&s->busy, on_busy);
 }
 
+/* The kernel's workers carry the answers to the initiator and its next commands
+ * to the ring: what they bring before the shard sleeps costs no wake-up.  Where
+ * the initiator waits for each answer nothing more comes, and who yields is only
+ * late to sleep. */
+void shard_give_way(struct shard *s)
+{
+  if (s->alone < ALONE)
+    sched_yield();
+}
+
 /* Who waits awake keeps its processor busy; then there is nothing to spare. */
 void shard_woken(struct shard *s, int together)
 {
   s->brought += together;
+  s->alone = s->brought > 1 ? 0 : s->alone + 1;
   if (together && !s->poller.awake)
     place_woken(&s->place, s->brought, s->served);
 }

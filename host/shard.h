@@ -42,6 +42,7 @@ struct shard {
   struct poller poller;
   struct place place;
   int brought;                  /* commands, by the events of this turn */
+  unsigned alone;               /* wake-ups since one has brought several */
   uint64_t served;              /* commands in all */
   struct job_list jobs;
   struct device_list devices;
@@ -75,6 +76,10 @@ void shard_settle(struct shard *s);
 
 /* An event has told of commands: so many that were there together. */
 void shard_woken(struct shard *s, int together);
+
+/* What an event has told of is served: whoever wants this processor has it for a
+ * moment, if commands have come several at a time lately. */
+void shard_give_way(struct shard *s);
 
 /* The ring of `d` holds more: go on with it in a later turn of the loop. */
 void shard_unfinished(struct shard *s, struct device *d);

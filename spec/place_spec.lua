@@ -223,6 +223,40 @@ describe("a shard that sleeps between commands", function()
     assert.equal(anywhere, allowed())
   end, "on")
 
+  it("lets others have it first where a few commands come at a time",
+     function()
+    if not strace.works then pending "strace may not trace here" return end
+    local lines = strace.run([[
+      local dev = assert(sim.device("handlers/ram.lua", { size = 1 << 20 }))
+      local function serve(count, each)
+        for _ = 1, count do
+          local last
+          for _ = 1, each do last = dev:submit(scsi.cdb.test_unit_ready {}) end
+          dev:run(function() return last.result ~= nil end)
+        end
+      end
+      serve(100, 1)
+      mark "alone"
+      serve(100, 1)
+      mark "together"
+      serve(50, 2)
+      mark "one of two"
+      for _ = 1, 25 do
+        serve(1, 1)
+        serve(1, 2)
+      end
+      mark "many"
+      serve(1, 100)
+      mark "end"]], "sched_yield")
+    local function yields(first, last)
+      return #strace.between(lines, first, last)
+    end
+    assert.equal(0, yields("alone", "together"))
+    assert.equal(49, yields("together", "one of two"))  -- all but the first
+    assert.equal(50, yields("one of two", "many"))
+    assert.equal(0, yields("many", "end"))
+  end)
+
   it("is not bound by itself in a simulator", function()
     now = 0
     dev = assert(sim.device("handlers/ram.lua", { size = 1 << 20 }))

@@ -297,6 +297,36 @@ describe("completions", function()
     assert.equal(before + 1, dev.shard:writes(dev.id))
   end)
 
+  -- `count` of them, with how many writes: after two, and after the others.
+  local function are_told(dev, count, writes)
+    local all = {}
+    for i = 1, count do all[i] = dev:submit(write(i, "x")) end
+    local before = dev.shard:writes(dev.id)
+    dev.shard:turn(false)
+    assert.equal(before + writes, dev.shard:writes(dev.id))
+    for i = 1, count do
+      assert.equal(all[i], dev:next_done())
+      assert.is.good(all[i].result)
+    end
+  end
+
+  it("of a few are told with one write for the first two", function()
+    local dev <close> = assert(sim.device "handlers/ram.lua")
+    are_told(dev, 1, 1)
+    are_told(dev, 2, 1)
+    are_told(dev, 3, 2)
+    are_told(dev, 12, 2)
+  end)
+
+  it("of a few are told with one write by who was awake anyway", function()
+    if core.cpus() < 2 then pending "needs two processors" return end
+    local dev <close> = assert(sim.device("handlers/ram.lua",
+      { poll = "on", poll_limit = 10000000, poll_cost = 1 }))
+    are_told(dev, 3, 2)
+    assert.is_true(dev.shard:awake())
+    are_told(dev, 3, 1)
+  end)
+
   -- The initiator of the first gets it while the others are copied.
   for _, path in ipairs { "handlers/ram.lua", "handlers/ramdisk.lua" } do
     it("of much data are told each by itself: " .. path, function()
