@@ -16,8 +16,9 @@ stage.__index = stage
 
 --- Sets one up: `held` as control has it, below the directory `root`, with what
 -- the kernel was answered (`replies`: { event, status }) and what shards were
--- told (`sent`).  `answers[verb]` is what the shards say, { status, why }, or
--- false for silence.  The enable of devices in `enabling` is not over.
+-- told (`sent`).  `answers[verb]` is what the shards say, { status, why, times =
+-- how often if not always }, or false for silence.  The enable of devices in
+-- `enabling` is not over.
 function stage.make()
   local s = setmetatable({
     root = tree.make { ["proc/net/netlink"] = "" },
@@ -30,6 +31,10 @@ function stage.make()
                             fields = fields }
     local with = s.answers[verb]
     if with == false then return end
+    if with and with.times then
+      with.times = with.times - 1
+      if with.times == 0 then s.answers[verb] = nil end
+    end
     s.held:message { device = device, verb = verb,
                      status = with and with[1] or 0, why = with and with[2] }
   end
