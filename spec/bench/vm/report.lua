@@ -15,10 +15,10 @@ local PAIRS <const> = {
   { "file", "floor file", spread = 1 },
   { "ram+poll", "floor+poll", spread = 2 },
   { "file+poll", "floor file+poll", spread = 2 },
-  { "ram", "runner", least = "least" },
-  { "file", "runner", least = "least" },
-  { "ram+poll", "runner", least = "least_polling" },
-  { "file+poll", "runner", least = "least_polling" },
+  { "ram", "runner", least = "least", alike = true },
+  { "file", "runner", least = "least", alike = true },
+  { "ram+poll", "runner", least = "least_polling", alike = true },
+  { "file+poll", "runner", least = "least_polling", alike = true },
   { "ram", "runner 64k", least = "least" },
   { "file", "runner 64k", least = "least" },
   { "ram+poll", "runner 64k", least = "least_polling" },
@@ -60,8 +60,10 @@ local function ratio(of, to)
   return median(ratios)
 end
 
+-- What a ratio should be, and what would be better still.
 local function target(pair, job, spreads)
-  if pair.least then return job[pair.least] end
+  if pair.alike and job.alike then return job.alike, job[pair.least] end
+  if pair.least then return job[pair.least], job.aim end
   if not (pair.spread and spreads[pair.spread]) then return nil end
   return math.max(LEVEL - spreads[pair.spread], LOWEST)
 end
@@ -74,10 +76,10 @@ local function ratios_of(job, rates)
     if of and to then
       local value = ratio(of, to)
       spreads[i] = math.abs(1 - value)
-      local least = target(pair, job, spreads)
+      local least, aim = target(pair, job, spreads)
       list[#list + 1] = {
         of = pair[1], to = pair[2], ratio = value, target = least,
-        reached = least and value >= least, aim = pair.least and job.aim,
+        reached = least and value >= least, aim = aim,
         spread = spreads[pair.spread],
       }
     end
