@@ -54,7 +54,8 @@ function methods:settle()
 end
 
 -- The names of a SCSI device, once it has them: those in the folders `block`
--- and `scsi_generic` below its own.
+-- and `scsi_generic` below its own.  What the queue of a block device can be set
+-- to comes last.
 local function find(d, sysfs, wants_block)
   local block = file.names(sysfs .. "/block")[1]
   local sg = file.names(sysfs .. "/scsi_generic")[1]
@@ -63,7 +64,8 @@ local function find(d, sysfs, wants_block)
     return nil, "no sg device"
   end
   if wants_block and not (block and file.exists("/dev/" .. block) and
-                          file.exists("/sys/block/" .. block)) then
+                          file.exists(("/sys/block/%s/queue/scheduler")
+                                      :format(block))) then
     return nil, "no block device"
   end
   d.sysfs, d.hctl = sysfs, sysfs:match "[^/]+$"
