@@ -175,7 +175,8 @@ static int drain(struct device *d, int first)
   d->draining = true;
   do {
     taken = take(d, limit, &empty);
-    limit = left -= taken;
+    left -= taken;
+    limit = left;
     if (most < taken)
       most = taken;
     device_mark_dirty(d);       /* PADs and unknown entries are released too */

@@ -127,8 +127,8 @@ uint32_t ring_outstanding(const struct ring *r);
  * for polling. */
 bool ring_pending(const struct ring *r);
 
-/* Bytes of the entries that were not taken yet.  A guess: cmd_head is taken at
- * its word. */
+/* Bytes of the entries that were not taken yet.  A guess, to choose by and never
+ * to reach by: cmd_head is taken at its word. */
 uint32_t ring_backlog(const struct ring *r);
 
 /* The cause of RING_BROKEN, to be followed by what to do about it. */

@@ -54,10 +54,10 @@ void shard_unfinished(struct shard *s, struct device *d)
 /* The kernel's workers carry the answers to the initiator and its next commands
  * to the ring: what they bring before the shard sleeps costs no wake-up.  Where
  * the initiator waits for each answer nothing more comes, and who yields is only
- * late to sleep. */
+ * late to sleep.  Once in a turn is enough for all devices. */
 void shard_give_way(struct shard *s)
 {
-  if (s->alone < ALONE)
+  if (s->alone < ALONE && !s->brought)
     sched_yield();
 }
 

@@ -247,6 +247,15 @@ describe("a shard that sleeps between commands", function()
       end
       mark "many"
       serve(1, 100)
+      serve(1, 2)
+      mark "two devices"
+      local other = assert(dev.host:device("handlers/ram.lua",
+                                           { size = 1 << 20 }))
+      for _ = 1, 20 do
+        local one = dev:submit(scsi.cdb.test_unit_ready {})
+        local two = other:submit(scsi.cdb.test_unit_ready {})
+        dev:run(function() return one.result and two.result end)
+      end
       mark "end"]], "sched_yield")
     local function yields(first, last)
       return #strace.between(lines, first, last)
@@ -254,7 +263,8 @@ describe("a shard that sleeps between commands", function()
     assert.equal(0, yields("alone", "together"))
     assert.equal(49, yields("together", "one of two"))  -- all but the first
     assert.equal(50, yields("one of two", "many"))
-    assert.equal(0, yields("many", "end"))
+    assert.equal(1, yields("many", "two devices"))      -- of two once more
+    assert.equal(20, yields("two devices", "end"))      -- once in each turn
   end)
 
   it("is not bound by itself in a simulator", function()
