@@ -58,14 +58,15 @@ bool cmd_is_void(const struct cmd *c)
   return !ring_awaits(c->dev->ring, c->token, c->id);
 }
 
-/* GOOD where not all of the data is valid Data-In: after a WRITE, always. */
-__attribute__((noinline))
-static void answer_in_part(struct cmd *c)
+/* Nobody sees the answer before it is published: the data can be settled once it
+ * is certain that there is one to be given. */
+static inline void answer_good(struct cmd *c)
 {
-  struct ring *r = c->dev->ring;
+  struct abi_cmd *e = ring_finish(c->dev->ring, c->token, c->id);
 
-  if (!ring_awaits(r, c->token, c->id) ||
-      !ring_good(r, c->token, c->id, settle_data(c)))
+  if (e)
+    ring_put_good(e, c->id, settle_data(c));
+  else
     c->dev->settling = true;
 }
 
@@ -103,14 +104,10 @@ void cmd_answer(struct cmd *c, uint8_t status)
   struct device *d = c->dev;
 
   device_mark_dirty(d);
-  if (status != SCSI_GOOD) {
+  if (status == SCSI_GOOD)
+    answer_good(c);
+  else
     answer_not_good(c, status);
-  } else if (c->moved >= c->data_len && !c->bidi_cnt) {
-    if (!ring_good(d->ring, c->token, c->id, 0))
-      d->settling = true;
-  } else {
-    answer_in_part(c);
-  }
   d->untold += c->data_len;
   if (d->untold >= TELL_BYTES)
     device_flush(d);

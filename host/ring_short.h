@@ -120,6 +120,8 @@ static inline struct abi_cmd *ring_finish(struct ring *r, uint32_t token,
   return e;
 }
 
+/* Answers in an entry that ring_finish() has returned: GOOD and either all of
+ * Data-In, or, where RING_CAP_READ_LEN allows it, `read_len` bytes; 0: all. */
 static inline void ring_put_good(struct abi_cmd *e, uint16_t id,
                                  uint32_t read_len)
 {
@@ -129,31 +131,21 @@ static inline void ring_put_good(struct abi_cmd *e, uint16_t id,
   e->rsp.read_len = read_len;
 }
 
-/* ring_complete() with GOOD and either all of Data-In, or, where
- * RING_CAP_READ_LEN allows it, `read_len` bytes; 0: all.  False: no answer is
- * to be given. */
-static inline bool ring_good(struct ring *r, uint32_t token, uint16_t id,
-                             uint32_t read_len)
-{
-  struct abi_cmd *e = ring_finish(r, token, id);
-
-  if (!e)
-    return false;
-  ring_put_good(e, id, read_len);
-  return true;
-}
-
-/* The same for a command without data that was found, instead of taking it.
+/* Answers a command without data that was found with GOOD, instead of taking it.
  * While nothing is out its own entry is the one to take the answer. */
 static inline void ring_good_at_once(struct ring *r, struct ring_cmd *c)
 {
+  struct abi_cmd *e = ring_at(r, r->cursor);
+
   if (r->first == r->next) {
-    ring_put_good(ring_at(r, r->cursor), c->id, 0);
+    ring_put_good(e, c->id, 0);
     ring_pass(r, c->len);
-  } else {
-    ring_take(r, c);
-    ring_good(r, c->token, c->id, 0);
+    return;
   }
+  ring_take(r, c);
+  e = ring_finish(r, c->token, c->id);
+  if (e)
+    ring_put_good(e, c->id, 0);
 }
 
 #endif

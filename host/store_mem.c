@@ -20,7 +20,7 @@ enum {
   SLAB_MIN = 4,                 /* pages: a small device stays small */
   SLAB_MAX = 64,
   LINE = 64,                    /* bytes; of the processor's cache */
-  FETCHED = 4 * LINE,
+  FETCHED = 8 * LINE,
   HUGE = 2 << 20,               /* bytes; a slab of SLAB_MAX is full of them */
 };
 
@@ -113,7 +113,7 @@ static void drop_page(struct memory *m, void **slot)
 
 /* The slot of a page, or NULL and in `absent` how many pages from this one on
  * are certainly not there. */
-static void **find(struct memory *m, uint64_t page, uint64_t *absent)
+static inline void **find(struct memory *m, uint64_t page, uint64_t *absent)
 {
   void **node = m->root;
   unsigned bits = m->levels * FAN_BITS;
