@@ -1,4 +1,4 @@
--- vm: time=600
+-- vm: time=600 cpus=2
 --- Slow commands are overtaken, aborted by the initiator and ended by our own
 -- deadline; the coroutine always learns of it.
 

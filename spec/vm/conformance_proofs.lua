@@ -135,7 +135,7 @@ end
 
 -- SANITIZE outlives every reset where it lasts long enough.
 function proof.too_soon()
-  local target = conformance.export { config = "zero", size = 4096 * MiB }
+  local target = conformance.export { config = "zero", size = 2048 * MiB }
   local result = libiscsi.run(target.url, "reset", "SCSI.Sanitize.Reset")
   conformance.judge(result, {})
   assert.equal(1, result.passed)

@@ -1,4 +1,4 @@
--- vm: time=900
+-- vm: time=900 cpus=2
 --- Devices come, grow, go and are refused, while others work on.
 
 local guest = require "spec.vm.guest"

@@ -1,4 +1,4 @@
--- vm: time=500 kernel=6.1,6.12
+-- vm: time=500 kernel=6.1,6.12 cpus=2
 --- Where a shard runs that sleeps between commands: with an initiator that waits
 --- for each answer it stays on one processor, since that is faster on the real
 --- kernel; with one that does not it is free, and so is what works for it.

@@ -1,11 +1,11 @@
--- vm: time=1200
+-- vm: time=900 cpus=2
 --- fio writes, reads, trims and verifies at random on each handler, while the
 --- daemon waits asleep and while it polls.
 
 local guest = require "spec.vm.guest"
 
 local SIZE <const> = 256 << 20
-local SECONDS <const> = 40
+local SECONDS <const> = 15
 
 local CONFIGS <const> = {
   ram = "ram",
