@@ -163,7 +163,13 @@ describe("a tape", function()
     local unload = dev:submit(make.load_unload { load = 0 })
     local two = submit "two"
     local load = dev:submit(make.load_unload { load = 1 })
-    local more = { submit "three", dev:submit(make.rewind()), submit "four" }
+    -- So many that the drive hears of all while it unloads: of a few commands
+    -- the first two are taken by themselves, and it could be loaded already.
+    local more = {}
+    for _ = 1, 10 do
+      table.insert(more, submit "three")
+      table.insert(more, dev:submit(make.rewind()))
+    end
     assert.is.good(dev:wait(one))
     assert.is.good(dev:wait(unload))
     assert.has.sense(dev:wait(two), scsi.MEDIUM_NOT_PRESENT_TRAY_OPEN)
