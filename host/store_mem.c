@@ -150,7 +150,7 @@ static unsigned char *make(struct memory *m, uint64_t page)
 
 static int read_pages(struct memory *m, struct store_op *op)
 {
-  while (op->left) {
+  for (;;) {
     size_t in = op->at % PAGE;
     size_t n = least(op->iov_now->iov_len, PAGE - in);
     uint64_t absent;
@@ -160,14 +160,15 @@ static int read_pages(struct memory *m, struct store_op *op)
       memcpy(op->iov_now->iov_base, (unsigned char *)*slot + in, n);
     else
       memset(op->iov_now->iov_base, 0, n);
+    if (n == op->left)
+      return 0;
     store_advance(op, n);
   }
-  return 0;
 }
 
 static int write_pages(struct memory *m, struct store_op *op)
 {
-  while (op->left) {
+  for (;;) {
     size_t in = op->at % PAGE;
     size_t n = least(op->iov_now->iov_len, PAGE - in);
     unsigned char *page = make(m, op->at / PAGE);
@@ -175,9 +176,10 @@ static int write_pages(struct memory *m, struct store_op *op)
     if (!page)
       return -ENOMEM;
     memcpy(page + in, op->iov_now->iov_base, n);
+    if (n == op->left)
+      return 0;
     store_advance(op, n);
   }
-  return 0;
 }
 
 static void clear(struct memory *m, uint64_t at, uint64_t left)
