@@ -35,14 +35,15 @@ static void clear_iov(const struct iovec *iov, uint32_t n, uint64_t from)
  * the data may be another command's already: then it is not touched. */
 static inline uint32_t settle_data(struct cmd *c)
 {
-  bool can_cut = c->dev->ring->caps & RING_CAP_READ_LEN;
+  bool can_cut;
 
+  if (c->moved >= c->data_len && !c->bidi_cnt)
+    return 0;
   if (c->bidi_cnt) {
     clear_iov(c->bidi, c->bidi_cnt, c->moved);
     return 0;
   }
-  if (c->moved >= c->data_len)
-    return 0;
+  can_cut = c->dev->ring->caps & RING_CAP_READ_LEN;
   if (c->data_out && can_cut) {
     *c->first = 0;
     c->moved = 1;
