@@ -38,7 +38,7 @@ static inline uint32_t settle_data(struct cmd *c)
   bool can_cut;
 
   if (c->moved >= c->data_len && !c->bidi_cnt)
-    return 0;
+    return 0;                   /* nearly always */
   if (c->bidi_cnt) {
     clear_iov(c->bidi, c->bidi_cnt, c->moved);
     return 0;
@@ -59,8 +59,8 @@ bool cmd_is_void(const struct cmd *c)
   return !ring_awaits(c->dev->ring, c->token, c->id);
 }
 
-/* Nobody sees the answer before it is published: the data can be settled once it
- * is certain that there is one to be given. */
+/* Nobody sees the answer before it is published: the data can be settled once
+ * it is certain that there is one to be given. */
 static inline void answer_good(struct cmd *c)
 {
   struct abi_cmd *e = ring_finish(c->dev->ring, c->token, c->id);

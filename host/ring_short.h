@@ -131,8 +131,8 @@ static inline void ring_put_good(struct abi_cmd *e, uint16_t id,
   e->rsp.read_len = read_len;
 }
 
-/* Answers a command without data that was found with GOOD, instead of taking it.
- * While nothing is out its own entry is the one to take the answer. */
+/* Answers a command without data that was found with GOOD, instead of taking
+ * it.  While nothing is out its own entry is the one to take the answer. */
 static inline void ring_good_at_once(struct ring *r, struct ring_cmd *c)
 {
   struct abi_cmd *e = ring_at(r, r->cursor);
