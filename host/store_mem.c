@@ -13,14 +13,14 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "copy_ahead.h"
+
 enum {
   PAGE = 1 << 16,
   FAN_BITS = 12,
   FAN = 1 << FAN_BITS,
   SLAB_MIN = 4,                 /* pages: a small device stays small */
   SLAB_MAX = 64,
-  LINE = 64,                    /* bytes; of the processor's cache */
-  FETCHED = 8 * LINE,
   HUGE = 2 << 20,               /* bytes; a slab of SLAB_MAX is full of them */
 };
 
@@ -38,6 +38,7 @@ struct memory {
   size_t pages;                 /* in all slabs */
   unsigned char **spare;        /* room for all of them; all zeroes */
   size_t spares;
+  struct ahead next;            /* what the command after this one may want */
 };
 
 static size_t least(uint64_t a, uint64_t b)
@@ -157,7 +158,8 @@ static int read_pages(struct memory *m, struct store_op *op)
     void **slot = find(m, op->at / PAGE, &absent);
 
     if (slot && *slot)
-      memcpy(op->iov_now->iov_base, (unsigned char *)*slot + in, n);
+      copy_ahead(op->iov_now->iov_base, (unsigned char *)*slot + in, n,
+                 &m->next);
     else
       memset(op->iov_now->iov_base, 0, n);
     if (n == op->left)
@@ -175,7 +177,7 @@ static int write_pages(struct memory *m, struct store_op *op)
 
     if (!page)
       return -ENOMEM;
-    memcpy(page + in, op->iov_now->iov_base, n);
+    copy_ahead(page + in, op->iov_now->iov_base, n, &m->next);
     if (n == op->left)
       return 0;
     store_advance(op, n);
@@ -219,22 +221,19 @@ static int submit(struct store *s, struct store_op *op)
   return -EINVAL;
 }
 
-/* The processor fetches the rest by itself, once it is read in order. */
 static void expect(struct store *s, uint64_t offset)
 {
   struct memory *m = (struct memory *)s;
-  const char *at;
+  size_t in = offset % PAGE;
   uint64_t absent;
   void **slot;
 
   if (offset >= s->size)
     return;
   slot = find(m, offset / PAGE, &absent);
-  if (!slot || !*slot)
-    return;
-  at = (const char *)*slot + offset % PAGE;
-  for (int line = 0; line < FETCHED; line += LINE)
-    __builtin_prefetch(at + line);
+  if (slot && *slot)
+    m->next = (struct ahead){ (const char *)*slot + in,
+                              least(AHEAD_MAX, PAGE - in) };
 }
 
 static void info(struct store *s, struct store_info *out)
