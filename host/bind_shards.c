@@ -246,6 +246,7 @@ static int l_hand(lua_State *L)
   if (rc)
     return luaL_error(L, "shard: %s", strerror(-rc));
   poll_enable(&h->shard.poller, &poll);
+  gather_enable(&h->shard.gather, poll.cost);
   if (flag(L, "stay"))
     place_enable(&h->shard.place, &h->shard.timers);
   h->open = true;

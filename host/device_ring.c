@@ -244,7 +244,7 @@ static void on_event(uv_poll_t *h, int status, int events)
     device_ignore(d);           /* control will tell that it was removed */
   else if (d->ring && ring_pending(d->ring))
     shard_unfinished(d->shard, d);      /* what came between the two */
-  shard_woken(d->shard, together);
+  shard_woken(d->shard, d, together);
 }
 
 void device_listen(struct device *d)

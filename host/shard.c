@@ -14,15 +14,26 @@ enum {
                                    a time */
 };
 
+static bool several(const struct shard *s)
+{
+  return s->alone < ALONE;
+}
+
 /* What the loop does before it sleeps. */
 static void on_prepare(uv_prepare_t *h)
 {
   struct shard *s = h->data;
+  bool brought = s->brought && !s->unanswered;
 
   s->brought = 0;
+  s->unanswered = false;
   if (s->place.bound && (s->poller.awake || place_is_stale(&s->place)))
     place_leave(&s->place);
   shard_settle(s);
+  /* Other devices' stores may be at work: what they end is later by no more than
+   * a wake-up would take. */
+  if (brought && !s->poller.awake && !uv_is_active((uv_handle_t *)&s->busy))
+    gather_more(&s->gather, s->served, several(s));
 }
 
 /* Goes on with what a bounded turn has left: one of the rings, and the jobs,
@@ -57,14 +68,16 @@ void shard_unfinished(struct shard *s, struct device *d)
  * late to sleep.  Once in a turn is enough for all devices. */
 void shard_give_way(struct shard *s)
 {
-  if (s->alone < ALONE && !s->brought)
+  if (several(s) && !s->brought)
     sched_yield();
 }
 
 /* Who waits awake keeps its processor busy; then there is nothing to spare. */
-void shard_woken(struct shard *s, int together)
+void shard_woken(struct shard *s, const struct device *d, int together)
 {
   s->brought += together;
+  if (!TAILQ_EMPTY(&d->outstanding))
+    s->unanswered = true;
   s->alone = s->brought > 1 ? 0 : s->alone + 1;
   if (together && !s->poller.awake)
     place_woken(&s->place, s->brought, s->served);

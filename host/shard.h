@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 #include <uv.h>
 
+#include "gather.h"
 #include "place.h"
 #include "poller.h"
 #include "timer.h"
@@ -41,7 +42,9 @@ struct shard {
   uv_idle_t busy;               /* keeps the loop from sleeping */
   struct poller poller;
   struct place place;
+  struct gather gather;
   int brought;                  /* commands, by the events of this turn */
+  bool unanswered;              /* not all of them could be answered at once */
   unsigned alone;               /* wake-ups since one has brought several */
   uint64_t served;              /* commands in all */
   struct job_list jobs;
@@ -74,8 +77,8 @@ void shard_forget(struct shard *s, struct job *j);
  * write() per device. */
 void shard_settle(struct shard *s);
 
-/* An event has told of commands: so many that were there together. */
-void shard_woken(struct shard *s, int together);
+/* An event has told of commands of `d`: so many that were there together. */
+void shard_woken(struct shard *s, const struct device *d, int together);
 
 /* What an event has told of is served: whoever wants this processor has it for a
  * moment, if commands have come several at a time lately. */

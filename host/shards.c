@@ -151,6 +151,7 @@ static int prepare(struct shards *s, struct worker *w,
     return rc;
   poll_enable(&w->shard.poller, poll);
   place_enable(&w->shard.place, &w->shard.timers);
+  gather_enable(&w->shard.gather, poll->cost);
   rc = uv_async_init(&w->shard.loop, &w->wake, on_wake);
   if (rc)
     return rc;
@@ -175,9 +176,9 @@ static struct poll_options measured(const struct poll_options *options)
 {
   struct poll_options poll = *options;
 
+  poll.cost = poll_measure();
   if (poll.mode == POLL_OFF)
     return poll;
-  poll.cost = poll_measure();
   if (poll.cost)
     log_info("control", "a wake-up costs %.0f us here; shards wait awake for "
              "up to %.0f us after an answer", (double)poll.cost / 1e3,
