@@ -10,10 +10,6 @@
 #include "hold.h"
 #include "ring_short.h"
 
-/* Of 4 KiB commands so many that one write() for all of them is what counts;
- * next to a copy of this size it costs nothing. */
-enum { TELL_BYTES = 1 << 19 };
-
 /* Rare: not inline, so that the others need not save registers for it. */
 __attribute__((noinline))
 static void clear_iov(const struct iovec *iov, uint32_t n, uint64_t from)
@@ -110,7 +106,7 @@ void cmd_answer(struct cmd *c, uint8_t status)
   else
     answer_not_good(c, status);
   d->untold += c->data_len;
-  if (d->untold >= TELL_BYTES)
+  if (d->untold >= SHARD_MUCH_DATA)
     device_flush(d);
 }
 

@@ -33,6 +33,7 @@ void device_flush(struct device *d)
 {
   int32_t any = 0;
 
+  d->shard->told += d->untold;
   d->untold = 0;
   if (d->gone || !d->ring || !ring_publish(d->ring))
     return;

@@ -29,10 +29,10 @@ struct gather {
 /* On zeroed memory, which is one that never stays away. */
 void gather_enable(struct gather *g, uint64_t cost);
 
-/* Before the loop sleeps, after a turn that events have brought commands for
- * and that has answered all of them; `served` commands in the shard's life.
- * Returns when what may have come is to be served.  `several`: they have come
- * more than one at a time lately. */
+/* Before the loop sleeps, after a turn that events have brought commands for,
+ * little work next to a wake-up, and that has answered all of them; `served`
+ * commands in the shard's life.  Returns when what may have come is to be
+ * served.  `several`: they have come more than one at a time lately. */
 void gather_more(struct gather *g, uint64_t served, bool several);
 
 #endif

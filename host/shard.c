@@ -23,16 +23,18 @@ static bool several(const struct shard *s)
 static void on_prepare(uv_prepare_t *h)
 {
   struct shard *s = h->data;
-  bool brought = s->brought && !s->unanswered;
+  bool light = s->brought && !s->unanswered;
 
   s->brought = 0;
   s->unanswered = false;
   if (s->place.bound && (s->poller.awake || place_is_stale(&s->place)))
     place_leave(&s->place);
   shard_settle(s);
+  light &= s->told < SHARD_MUCH_DATA;
+  s->told = 0;
   /* Other devices' stores may be at work: what they end is later by no more than
    * a wake-up would take. */
-  if (brought && !s->poller.awake && !uv_is_active((uv_handle_t *)&s->busy))
+  if (light && !s->poller.awake && !uv_is_active((uv_handle_t *)&s->busy))
     gather_more(&s->gather, s->served, several(s));
 }
 

@@ -35,6 +35,10 @@ TAILQ_HEAD(job_list, job);
 LIST_HEAD(device_list, device);
 LIST_HEAD(state_list, state);
 
+/* Bytes.  Of 4 KiB commands so many that a system call, or a wake-up, for all of
+ * them is what counts; next to a copy of this size neither does. */
+enum { SHARD_MUCH_DATA = 1 << 19 };
+
 struct shard {
   uv_loop_t loop;
   struct timers timers;
@@ -45,6 +49,7 @@ struct shard {
   struct gather gather;
   int brought;                  /* commands, by the events of this turn */
   bool unanswered;              /* not all of them could be answered at once */
+  uint64_t told;                /* bytes of data that this turn has told of */
   unsigned alone;               /* wake-ups since one has brought several */
   uint64_t served;              /* commands in all */
   struct job_list jobs;

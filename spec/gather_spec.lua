@@ -2,7 +2,8 @@
 --- when it does not.  What tells is that it sleeps without waiting for anything.
 local strace = require "spec.strace"
 
--- A wake-up costs 5 us; `serve` has `count` turns of `each` commands.
+-- A wake-up costs 5 us; `serve` has `count` turns of `each` commands, which test
+-- if the unit is ready unless they are given.
 local HEAD <const> = [[
   local READY <const> = scsi.cdb.test_unit_ready {}
   local PATIENCE <const>, LEAST <const>, TRIES <const> = 16, 4, 8
@@ -10,10 +11,10 @@ local HEAD <const> = [[
     return assert(sim.device(handler, { size = 1 << 20, poll = poll or "off",
       poll_limit = 1000000, poll_cost = 5 }))
   end
-  local function serve(dev, count, each)
+  local function serve(dev, count, each, cdb)
     for _ = 1, count do
       local last
-      for _ = 1, each do last = dev:submit(READY) end
+      for _ = 1, each do last = dev:submit(cdb or READY) end
       dev:run(function() return last.result ~= nil end)
     end
   end
@@ -121,6 +122,18 @@ describe("a shard that sleeps between turns", function()
     mark "end"]], function(lines)
     assert.equal(0, times(lines, "waits", "answered"))
     assert.is_true(times(lines, "answered", "end") > 0)
+  end)
+
+  gathers("does not where the commands have much data", [[
+    local dev <close> = device "handlers/ram.lua"
+    mark "before"
+    serve(dev, 2 * PATIENCE, LEAST,
+          scsi.cdb.read_10 { lba = 0, length = 256 })   -- half a MiB in all
+    mark "less"
+    serve(dev, 2 * PATIENCE, LEAST, scsi.cdb.read_10 { lba = 0, length = 255 })
+    mark "end"]], function(lines)
+    assert.equal(0, times(lines, "before", "less"))
+    assert.is_true(times(lines, "less", "end") > 0)
   end)
 
   gathers("does not while there is more on a ring than one turn takes", [[
