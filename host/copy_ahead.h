@@ -17,7 +17,7 @@ enum {
                                    they are read in order */
 };
 
-/* A guess.  It is for one copy; without bytes there is none. */
+/* A guess, for the next copy; without bytes there is none. */
 struct ahead {
   const char *at;
   size_t n;                     /* bytes that are there */

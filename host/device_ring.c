@@ -185,6 +185,8 @@ static int drain(struct device *d, int first)
   } while (left > 0 && !d->parked && !waits(d) && ring_pending(d->ring));
   d->shard->served += (uint64_t)(DRAIN_MAX - left);
   d->draining = false;
+  if (!TAILQ_EMPTY(&d->outstanding))
+    d->shard->unanswered = true;
   if (!empty && left == 0)
     shard_unfinished(d->shard, d);
   else if (TAILQ_EMPTY(&d->outstanding))
@@ -245,7 +247,7 @@ static void on_event(uv_poll_t *h, int status, int events)
     device_ignore(d);           /* control will tell that it was removed */
   else if (d->ring && ring_pending(d->ring))
     shard_unfinished(d->shard, d);      /* what came between the two */
-  shard_woken(d->shard, d, together);
+  shard_woken(d->shard, together);
 }
 
 void device_listen(struct device *d)

@@ -11,11 +11,14 @@ enum {
   PENALTY = 1,
   PATIENCE = 16,                /* turns until the first try */
   PATIENCE_MOST = 1 << 10,
+  TIME_MOST = 250000,           /* ns: the longer, the more come in any case,
+                                   and who waits for answers is to be found out
+                                   whatever a wake-up is said to cost */
 };
 
 void gather_enable(struct gather *g, uint64_t cost)
 {
-  g->cost = cost;
+  g->time = cost < TIME_MOST ? cost : TIME_MOST;
   g->patience = PATIENCE;
 }
 
@@ -39,27 +42,30 @@ static void judge(struct gather *g, uint64_t came)
     g->patience *= 2;
 }
 
-/* Linux would add 50 us, so that wake-ups come together. */
-static void stay_away(struct gather *g)
+/* To the point: else Linux adds up to 50 us, so that wake-ups come together.
+ * Only for now, as what a handler starts would inherit it. */
+static void stay_away(const struct gather *g)
 {
-  const struct timespec time = { .tv_sec = (time_t)(g->cost / 1000000000),
-                                 .tv_nsec = (long)(g->cost % 1000000000) };
+  const struct timespec time = { .tv_nsec = (long)g->time };
 
-  if (!g->sharp)
-    g->sharp = !prctl(PR_SET_TIMERSLACK, 1ul);
+  prctl(PR_SET_TIMERSLACK, 1ul);
   nanosleep(&time, NULL);       /* a signal may end it: no matter */
+  prctl(PR_SET_TIMERSLACK, 0ul);
 }
 
-void gather_more(struct gather *g, uint64_t served, bool several)
+bool gather_more(struct gather *g, uint64_t served, bool light, bool several)
 {
-  if (!g->cost)
-    return;
-  if (g->away)
-    judge(g, served - g->served);
-  if (!g->credit && several && ++g->turns >= g->patience)
-    g->credit = CREDIT_MOST;
-  g->away = g->credit > 0;
+  uint64_t came = served - g->served;
+
+  if (!g->time || !came)
+    return false;
   g->served = served;
   if (g->away)
+    judge(g, came);
+  if (light && !g->credit && several && ++g->turns >= g->patience)
+    g->credit = CREDIT_MOST;
+  g->away = light && g->credit > 0;
+  if (g->away)
     stay_away(g);
+  return g->away;
 }

@@ -25,7 +25,7 @@ struct device;
 TAILQ_HEAD(device_queue, device);
 
 enum poll_mode {
-  POLL_OFF,                     /* sleeps at once */
+  POLL_OFF,                     /* asleep between commands */
   POLL_ON,                      /* awake for `limit` after every answer */
   POLL_AUTO,                    /* awake where that has paid before */
 };

@@ -19,23 +19,29 @@ static bool several(const struct shard *s)
   return s->alone < ALONE;
 }
 
+/* Stores of devices that had no command lately may be at work, timers run down,
+ * and others write: for all of them the shard is up to two wake-ups late. */
+static void gather(struct shard *s)
+{
+  bool light = !s->unanswered && s->told < SHARD_MUCH_DATA && !s->poller.awake;
+
+  s->unanswered = false;
+  s->told = 0;
+  if (gather_more(&s->gather, s->served, light, several(s)))
+    uv_update_time(&s->loop);
+}
+
 /* What the loop does before it sleeps. */
 static void on_prepare(uv_prepare_t *h)
 {
   struct shard *s = h->data;
-  bool light = s->brought && !s->unanswered;
 
   s->brought = 0;
-  s->unanswered = false;
   if (s->place.bound && (s->poller.awake || place_is_stale(&s->place)))
     place_leave(&s->place);
   shard_settle(s);
-  light &= s->told < SHARD_MUCH_DATA;
-  s->told = 0;
-  /* Other devices' stores may be at work: what they end is later by no more than
-   * a wake-up would take. */
-  if (light && !s->poller.awake && !uv_is_active((uv_handle_t *)&s->busy))
-    gather_more(&s->gather, s->served, several(s));
+  if (!uv_is_active((uv_handle_t *)&s->busy))
+    gather(s);
 }
 
 /* Goes on with what a bounded turn has left: one of the rings, and the jobs,
@@ -75,11 +81,9 @@ void shard_give_way(struct shard *s)
 }
 
 /* Who waits awake keeps its processor busy; then there is nothing to spare. */
-void shard_woken(struct shard *s, const struct device *d, int together)
+void shard_woken(struct shard *s, int together)
 {
   s->brought += together;
-  if (!TAILQ_EMPTY(&d->outstanding))
-    s->unanswered = true;
   s->alone = s->brought > 1 ? 0 : s->alone + 1;
   if (together && !s->poller.awake)
     place_woken(&s->place, s->brought, s->served);

@@ -35,8 +35,8 @@ TAILQ_HEAD(job_list, job);
 LIST_HEAD(device_list, device);
 LIST_HEAD(state_list, state);
 
-/* Bytes.  Of 4 KiB commands so many that a system call, or a wake-up, for all of
- * them is what counts; next to a copy of this size neither does. */
+/* Bytes.  Of 4 KiB commands so many that a system call, or a wake-up, for all
+ * of them is what counts; next to a copy of this size neither does. */
 enum { SHARD_MUCH_DATA = 1 << 19 };
 
 struct shard {
@@ -48,10 +48,10 @@ struct shard {
   struct place place;
   struct gather gather;
   int brought;                  /* commands, by the events of this turn */
-  bool unanswered;              /* not all of them could be answered at once */
-  uint64_t told;                /* bytes of data that this turn has told of */
   unsigned alone;               /* wake-ups since one has brought several */
   uint64_t served;              /* commands in all */
+  bool unanswered;              /* not all that were taken lately have ended */
+  uint64_t told;                /* bytes of data of the answers lately */
   struct job_list jobs;
   struct device_list devices;
   struct device_list dirty;     /* completions to be told to the kernel */
@@ -82,8 +82,8 @@ void shard_forget(struct shard *s, struct job *j);
  * write() per device. */
 void shard_settle(struct shard *s);
 
-/* An event has told of commands of `d`: so many that were there together. */
-void shard_woken(struct shard *s, const struct device *d, int together);
+/* An event has told of commands: so many that were there together. */
+void shard_woken(struct shard *s, int together);
 
 /* What an event has told of is served: whoever wants this processor has it for a
  * moment, if commands have come several at a time lately. */

@@ -228,6 +228,7 @@ static void expect(struct store *s, uint64_t offset)
   uint64_t absent;
   void **slot;
 
+  m->next.n = 0;
   if (offset >= s->size)
     return;
   slot = find(m, offset / PAGE, &absent);
