@@ -57,7 +57,7 @@ bool gather_more(struct gather *g, uint64_t served, bool light, bool several)
 {
   uint64_t came = served - g->served;
 
-  if (!g->time || !came)
+  if (!came)
     return false;
   g->served = served;
   if (g->away)

@@ -29,11 +29,11 @@ struct gather {
  * wake-up.  0 leaves it so. */
 void gather_enable(struct gather *g, uint64_t cost);
 
-/* Before the loop sleeps: stays away if that may bring more.  True: it did, and
- * what has come is to be served.  `served`: commands in the shard's life.
- * `light`: those since the last call are all answered, and were little work
- * next to a wake-up.  `several`: they have come more than one at a time
- * lately. */
+/* Before the loop sleeps, where there is a time: stays away if that may bring
+ * more.  True: it did, and what has come is to be served.  `served`: commands in
+ * the shard's life.  `light`: those since the last call are all answered, and
+ * were little work next to a wake-up.  `several`: they have come more than one
+ * at a time lately. */
 bool gather_more(struct gather *g, uint64_t served, bool light, bool several);
 
 #endif

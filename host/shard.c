@@ -40,7 +40,7 @@ static void on_prepare(uv_prepare_t *h)
   if (s->place.bound && (s->poller.awake || place_is_stale(&s->place)))
     place_leave(&s->place);
   shard_settle(s);
-  if (!uv_is_active((uv_handle_t *)&s->busy))
+  if (s->gather.time && !uv_is_active((uv_handle_t *)&s->busy))
     gather(s);
 }
 
