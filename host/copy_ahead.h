@@ -13,8 +13,8 @@
 
 enum {
   AHEAD_LINE = 64,              /* bytes; of the processor's cache */
-  AHEAD_MAX = 1 << 12,          /* bytes; it fetches the rest by itself, once
-                                   they are read in order */
+  AHEAD_MAX = 1 << 12,          /* bytes; the processor fetches the rest by
+                                   itself, once they are read in order */
 };
 
 /* A guess, for the next copy; without bytes there is none. */

@@ -11,9 +11,9 @@ enum {
   PENALTY = 1,
   PATIENCE = 16,                /* turns until the first try */
   PATIENCE_MOST = 1 << 10,
-  TIME_MOST = 250000,           /* ns: the longer, the more come in any case,
-                                   and who waits for answers is to be found out
-                                   whatever a wake-up is said to cost */
+  TIME_MOST = 250000,           /* ns.  In a longer time enough would come even
+                                   from who waits for answers: a wake-up that
+                                   was measured on a busy machine */
 };
 
 void gather_enable(struct gather *g, uint64_t cost)
