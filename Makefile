@@ -92,7 +92,7 @@ run:  ## install what is missing, build, and try a handler without a kernel
 # quietly COMMAND NAME: what the host logs, which is much where handlers are to
 # fail, goes to a file; what a sanitizer finds comes out.
 quietly = { $(1); } 2>$(BUILD)/$(2).log || { status=$$?; \
-  grep -A 60 -e 'ERROR: ' -e 'runtime error' -e 'WARNING: Thread' \
+  grep -A 60 -e '==ERROR: ' -e 'runtime error' -e 'WARNING: Thread' \
   $(BUILD)/$(2).log; echo "The host's log is in $(BUILD)/$(2).log."; \
   exit $$status; }
 

@@ -92,13 +92,22 @@ describe("behind", function()
 end)
 
 describe("the budget of a shard", function()
-  setup(function() core.budget(200) end)
   teardown(function() core.budget(2000) end)
 
+  -- Budgeted is a quarter of what it takes, on this machine and with whatever
+  -- the host is built with: the thread's time, as the watchdog has it.
   it("suffices for a VERIFY of all of a large disk", function()
     local dev <close> = assert(sim.device("handlers/ram.lua",
-                                          { size = 4 << 30 }))
-    assert.is.good(dev:cmd(make.verify_16 { lba = 0, blocks = 4096 * MIB }, ""))
+                                          { size = 2 << 30 }))
+    local function verify_all(parts)
+      assert.is.good(dev:cmd(
+        make.verify_16 { lba = 0, blocks = 2048 * MIB // parts }, ""))
+    end
+    core.budget(0)
+    local begun <const> = os.clock()
+    verify_all(32)
+    core.budget(math.ceil((os.clock() - begun) * 1000 * 32 / 4))
+    verify_all(1)
   end)
 end)
 
