@@ -94,6 +94,22 @@ function proof.reservations(list)
   end
 end
 
+-- The status of a copy in an earlier session, which ends what is known of it
+-- (SPC-4 5.17.4), is still there: once, then there is none.
+function proof.copies(list, failures, _, target)
+  complains_only_of(failures, { "CU_ASSERT_EQUAL%(_r,0%)" })
+  local copied, first = false, nil
+  for _, command in ipairs(list) do
+    copied = copied or command.opcode == 0x83
+    if command.opcode == 0x84 then first = first or command end
+  end
+  assert.is_true(copied)
+  assert.equal("12", first.answered, first.cdb)
+  local result = libiscsi.run(target.url, "copies",
+                              "SCSI.ReceiveCopyResults.CopyStatus")
+  assert.equal(1, result.passed)
+end
+
 -- They are in the answer, SERVICE ACTION and all.
 function proof.usage_data(_, failures, dev)
   complains_only_of(failures, { "cdb_usage_data%[0%]" })
@@ -141,6 +157,9 @@ function proof.too_soon()
   assert.equal(1, result.passed)
 end
 
+-- The tests to run before, in the same suite or another.
+local BEFORE <const> = { copies = "SCSI.ExtendedCopy.Simple" }
+
 --- The proofs for the failures in `known`, on a disk with blocks of so many
 -- bytes: a list of { name, function }, which is a test.  `daemon` returns the
 -- one that serves spec/vm/witness.lua by then.
@@ -159,13 +178,16 @@ return function(known, block, daemon)
           control = { "hw_block_size=" .. block },
         }
         local from = #daemon():output()
+        if BEFORE[reason] then
+          libiscsi.run(target.url, "before", BEFORE[reason])
+        end
         local family = name:find "^iSCSI" and "iSCSI." or "SCSI."
         local result = libiscsi.run(target.url, name:gsub("%W", "-"),
                                     family .. name)
         local ended = assert(result[name])
         assert.not_equal("skipped", ended.outcome)
         proof[reason](seen(daemon():output():sub(from + 1), block),
-                      ended.failures, dev)
+                      ended.failures, dev, target)
       end,
     }
   end

@@ -19,6 +19,7 @@ for _, opcode in ipairs {
   0x2A, 0xAA, 0x8A,                 -- WRITE
   0x2E, 0xAE, 0x8E,                 -- WRITE AND VERIFY
   0x16, 0x17,                       -- RESERVE, RELEASE
+  0x83, 0x84,                       -- EXTENDED COPY, RECEIVE COPY RESULTS
 } do on[opcode] = witness end
 
 return tcmu.handler {
