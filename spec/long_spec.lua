@@ -94,8 +94,8 @@ end)
 describe("the budget of a shard", function()
   teardown(function() core.budget(2000) end)
 
-  -- Budgeted is a quarter of what it takes, on this machine and with whatever
-  -- the host is built with: the thread's time, as the watchdog has it.
+  -- The budget is a quarter of the CPU time that it takes on this machine, with
+  -- whatever the host is built with, as a part of it tells.
   it("suffices for a VERIFY of all of a large disk", function()
     local dev <close> = assert(sim.device("handlers/ram.lua",
                                           { size = 2 << 30 }))

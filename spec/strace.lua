@@ -24,8 +24,9 @@ function strace.run(program, calls, options)
   assert(file:write(HEAD:format(package.path, package.cpath), program))
   assert(file:close())
   local out = shell.output(("UV_THREADPOOL_SIZE=1 ASAN_OPTIONS=detect_leaks=0 "
-    .. "strace -f --seccomp-bpf -qq -o %s -e trace=openat%s %s lua5.4 %s 2>&1"):format(log,
-    calls == "none" and "" or "," .. calls, options or "", script))
+    .. "strace -f --seccomp-bpf -qq -o %s -e trace=openat%s %s "
+    .. "lua5.4 %s 2>&1"):format(log, calls == "none" and "" or "," .. calls,
+                                options or "", script))
   local lines = {}
   for line in io.lines(log) do
     local label = line:match('"/nowhere/([^"]*)"')

@@ -102,9 +102,12 @@ function conformance.judge(result, known, more)
   assert.equal("", table.concat(surprises, "\n"))
 end
 
---- How many tests were not skipped.  Of those that may fail some pass now and
--- then, so it is these that are counted where judge() has looked at the rest.
-function conformance.ran(result) return result.passed + result.failed end
+--- Raises if fewer tests than `least` have run.  Of those that may fail some pass
+-- now and then, so both are counted; judge() looks at which have failed.
+function conformance.ran(result, least)
+  local count <const> = result.passed + result.failed
+  assert.is_true(count >= least, ("%d tests ran, not %d"):format(count, least))
+end
 
 --- Runs a test, a family or the whole suite ("ALL") against a target.
 function conformance.run(target, name, test)

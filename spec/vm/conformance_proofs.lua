@@ -98,13 +98,14 @@ end
 -- (SPC-4 5.17.4), is still there: once, then there is none.
 function proof.copies(list, failures, _, target)
   complains_only_of(failures, { "CU_ASSERT_EQUAL%(_r,0%)" })
-  local copied, first = false, nil
+  local copied, asked = false, nil
   for _, command in ipairs(list) do
+    asked = command.opcode == 0x84 and command
+    if asked then break end
     copied = copied or command.opcode == 0x83
-    if command.opcode == 0x84 then first = first or command end
   end
   assert.is_true(copied)
-  assert.equal("12", first.answered, first.cdb)
+  assert.equal("12", asked.answered, asked.cdb)
   local result = libiscsi.run(target.url, "copies",
                               "SCSI.ReceiveCopyResults.CopyStatus")
   assert.equal(1, result.passed)
@@ -157,7 +158,7 @@ function proof.too_soon()
   assert.equal(1, result.passed)
 end
 
--- The tests to run before, in the same suite or another.
+-- What a session before has to have run.
 local BEFORE <const> = { copies = "SCSI.ExtendedCopy.Simple" }
 
 --- The proofs for the failures in `known`, on a disk with blocks of so many
